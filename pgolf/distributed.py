@@ -1,0 +1,88 @@
+"""The world of workers: ranks, devices, precision and reductions. Nobody else asks torch.distributed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among all workers.
+
+    Args:
+        rank, world_size, local_rank: as torchrun numbers them.
+        device: where tensors of this rank live.
+        precision: "bf16" runs matrix products under autocast; "fp32" changes nothing.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+    precision: str = "fp32"
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Autocast to bf16 where the precision says so, else no change."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sum over the ranks, in place; returns the tensor."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
+        return tensor
+
+    def mean_(self, tensor: Tensor) -> Tensor:
+        """Mean over the ranks, in place; returns the tensor."""
+        return self.sum_(tensor).div_(self.world_size)
+
+    def broadcast_(self, tensor: Tensor, source: int = 0) -> Tensor:
+        if self.world_size > 1:
+            dist.broadcast(tensor, src=source)
+        return tensor
+
+    def sum_floats(self, *values: float) -> list[float]:
+        """Sum Python numbers over the ranks in float64."""
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return [float(v) for v in self.sum_(total).tolist()]
+
+
+@contextlib.contextmanager
+def join_world(device_type: str, precision: str) -> Iterator[World]:
+    """Join the process group that torchrun's environment variables describe, and leave it at the end."""
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local_rank) if device_type == "cuda" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    try:
+        yield World(rank, world_size, local_rank, device, precision)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,14 @@
+"""The two kinds of failure that a user meets, and the exit code of each."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """The configuration or an input is wrong: exit code 2, message without a traceback.
+
+    The message names the file, key or value, and the remedy.
+    """
+
+
+class RunFailed(RuntimeError):
+    """A stage failed while running: exit code 1, message names stage, reason and where the log lies."""

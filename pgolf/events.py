@@ -1,0 +1,42 @@
+"""events.jsonl: one JSON line for everything measured. All views of a run are made from it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class EventLog:
+    """Appends one line an event; a log without a path drops them (every rank but the main one).
+
+    A line is written with one `write` call on a file opened for appending, so lines of the
+    launcher and of the workers never mix within a line.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def emit(self, event: str, stage: str, **values: Any) -> None:
+        """Write `{"time": unix seconds, "event": ..., "stage": ..., **values}`.
+
+        Metric names are namespaced: `train/loss`, `val/bpb`, `perf/tokens_per_s`.
+        """
+        if self.path is None:
+            return
+        row = {"time": round(time.time(), 3), "event": event, "stage": stage, **values}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a file; an unfinished last line (a killed writer) is passed over."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n") and line.strip():
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError:
+                    continue

@@ -1,0 +1,84 @@
+"""Where a run computes: device, number of workers, precision, threads. Finds what is there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pgolf.errors import UserError
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The settled answer: nothing is "auto" any more."""
+
+    device: str
+    num_workers: int
+    precision: str
+    attention: str
+    compile: bool
+    threads: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Hardware:
+    """What a user asks for.
+
+    Args:
+        device: "auto" takes CUDA where a GPU is found.
+        num_workers: worker processes; None takes one for each GPU, or one on the CPU.
+        precision: matrix products in "bf16" (autocast) or "fp32"; "auto" is bf16 on CUDA.
+        attention: backend of pgolf.kernel.attention; "auto" takes the best that is installed.
+        compile: torch.compile the model; None compiles on CUDA only.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        num_workers: int | None = None,
+        precision: Literal["auto", "bf16", "fp32"] = "auto",
+        attention: str = "auto",
+        compile: bool | None = None,
+    ) -> None:
+        self.device, self.num_workers, self.precision = device, num_workers, precision
+        self.attention, self.compile = attention, compile
+
+    def settle(self) -> Devices:
+        """Look at the machine and decide.
+
+        Raises:
+            UserError: CUDA or more GPUs are asked for than there are.
+        """
+        num_gpus = count_gpus() if self.device != "cpu" else 0
+        device = self.device if self.device != "auto" else ("cuda" if num_gpus else "cpu")
+        if device == "cuda" and num_gpus == 0:
+            raise UserError("hardware asks for CUDA but no GPU is found: use hardware=cpu or auto")
+        num_workers = self.num_workers or (num_gpus if device == "cuda" else 1)
+        if device == "cuda" and num_workers > num_gpus:
+            raise UserError(
+                f"hardware.num_workers={num_workers} but this host has {num_gpus} GPU(s): "
+                f"use hardware.num_workers={num_gpus} or hardware=auto"
+            )
+        precision = self.precision
+        if precision == "auto":
+            precision = "bf16" if device == "cuda" else "fp32"
+        compiles = self.compile if self.compile is not None else device == "cuda"
+        threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
+        return Devices(device, num_workers, precision, self.attention, compiles, threads)
+
+
+def count_gpus() -> int:
+    """Number of CUDA devices that the driver shows (CUDA_VISIBLE_DEVICES counts), without torch."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

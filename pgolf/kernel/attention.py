@@ -1,0 +1,164 @@
+"""Causal attention behind one function; the backend is chosen once for a process.
+
+Legend: B batch, T time, H query heads, G key-value heads (H is a multiple of G), K head_dim.
+Every backend takes q as [B, T, H, K] and k, v as [B, T, G, K], and returns [B, T, H, K].
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pgolf.errors import UserError
+
+CPU = "cpu"
+# Best first. Measured on one H100 for 48x2048 with 8/4 heads of 64, forward and backward: cuDNN
+# 2.26 ms, SDPA's flash 3.62 ms; FlashAttention 3 is faster than both, FlashAttention 2 equals
+# SDPA's flash.
+PREFERENCE = ("fa3", "cudnn", "fa2", "flash", "efficient", "math")
+SDPA = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+HALF = (torch.bfloat16, torch.float16)
+# Backends that have half-precision kernels only.
+HALF_ONLY = ("fa3", "fa2", "cudnn", "flash")
+
+_backend = CPU
+
+
+def available_backends(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[str]:
+    """Names of the backends that work here for such tensors, best first.
+
+    Args:
+        device: where q, k and v live.
+        dtype: their dtype; fp32 leaves "efficient" and "math".
+    """
+    if device.type != "cuda":
+        return [CPU]
+    capability = torch.cuda.get_device_capability(device)
+    names = []
+    for name in PREFERENCE:
+        # FlashAttention and cuDNN need Ampere, FlashAttention 3 is written for Hopper.
+        enough = capability >= (8, 0) if name in HALF_ONLY else True
+        if name == "fa3":
+            enough = capability[0] == 9 and _importable("flash_attn_interface")
+        elif name == "fa2":
+            enough = enough and _importable("flash_attn")
+        elif name == "cudnn":
+            enough = enough and torch.backends.cudnn.is_available()
+        if enough and (dtype in HALF or name not in HALF_ONLY):
+            names.append(name)
+    return names
+
+
+def select_backend(device: torch.device, dtype: torch.dtype, requested: str = "auto") -> str:
+    """The backend to use: the best available one, or the one asked for.
+
+    Raises:
+        UserError: `requested` is unknown or does not work on this device with this dtype.
+    """
+    present = available_backends(device, dtype)
+    if requested == "auto":
+        return present[0]
+    if requested == "math" and device.type != "cuda":
+        return CPU
+    if requested not in present:
+        raise UserError(
+            f"hardware.attention={requested} does not work on {device.type} with "
+            f"{str(dtype).removeprefix('torch.')}; choose auto or one of: {', '.join(present)}"
+        )
+    return requested
+
+
+def set_backend(requested: str, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str:
+    """Select the backend of all attention modules of this process; returns its name.
+
+    A module global rather than an argument: torch.compile guards on it, so a change recompiles.
+    """
+    global _backend
+    _backend = select_backend(device, dtype, requested)
+    return _backend
+
+
+def current_backend() -> str:
+    return _backend
+
+
+def causal_attention(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+    """Softmax attention of each position over itself and those before it, scale 1/sqrt(K).
+
+    q and k are cast to v's dtype first: under autocast v comes from a matrix product in bf16 while
+    q and k may have left their norm in fp32, which flash kernels refuse (a crash that users of
+    PR #1738 met on torch 2.5). In fp32, half-precision backends give way to SDPA's own choice.
+
+    Args:
+        q_BTHK: queries of H heads.
+        k_BTGK, v_BTGK: keys and values of G heads, each serving H/G query heads.
+
+    Returns:
+        y_BTHK in v's dtype.
+    """
+    q_BTHK, k_BTGK = q_BTHK.to(v_BTGK.dtype), k_BTGK.to(v_BTGK.dtype)
+    if v_BTGK.device.type != "cuda":
+        return _sdpa(q_BTHK, k_BTGK, v_BTGK)
+    if v_BTGK.dtype not in HALF and _backend in HALF_ONLY:
+        return _sdpa(*_repeat_heads(q_BTHK, k_BTGK, v_BTGK))
+    if _backend in ("fa3", "fa2"):
+        return _flash(_backend)(q_BTHK, k_BTGK, v_BTGK)
+    if _backend == "efficient":
+        q_BTHK, k_BTGK, v_BTGK = _repeat_heads(q_BTHK, k_BTGK, v_BTGK)
+    if _backend not in SDPA:
+        return _sdpa(q_BTHK, k_BTGK, v_BTGK)
+    # The context becomes part of a compiled graph, so caches of compiled code tell backends apart.
+    with sdpa_kernel(SDPA[_backend]):
+        return _sdpa(q_BTHK, k_BTGK, v_BTGK)
+
+
+def _sdpa(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+    y_BHTK = F.scaled_dot_product_attention(
+        q_BTHK.transpose(1, 2),
+        k_BTGK.transpose(1, 2),
+        v_BTGK.transpose(1, 2),
+        is_causal=True,
+        enable_gqa=q_BTHK.size(2) != k_BTGK.size(2),
+    )
+    return y_BHTK.transpose(1, 2)
+
+
+def _repeat_heads(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # SDPA's memory-efficient kernels know no grouped heads.
+    group = q_BTHK.size(2) // k_BTGK.size(2)
+    return q_BTHK, k_BTGK.repeat_interleave(group, 2), v_BTGK.repeat_interleave(group, 2)
+
+
+def _importable(module: str) -> bool:
+    if importlib.util.find_spec(module) is None:
+        return False
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError):  # built for another torch or CUDA
+        return False
+    return True
+
+
+def _flash(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    if name == "fa3":
+        from flash_attn_interface import flash_attn_func
+    else:
+        from flash_attn import flash_attn_func
+
+    def attend(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+        y_BTHK = flash_attn_func(q_BTHK, k_BTGK, v_BTGK, causal=True)
+        # Early releases of FlashAttention 3 return (y, log-sum-exp).
+        return y_BTHK[0] if isinstance(y_BTHK, tuple) else y_BTHK
+
+    return attend

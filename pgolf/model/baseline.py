@@ -1,0 +1,165 @@
+"""`model=baseline`: a plain GPT to compare with, and a proof that any model can be swapped in.
+
+Legend: B batch, T time, D model_dim, H query heads, G key-value heads, K head_dim, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgolf.kernel.attention import causal_attention
+from pgolf.model.check import check_heads, check_positive
+from pgolf.model.head import next_token_loss, softcapped_logits, stream_dtype
+from pgolf.model.norm import RMSNorm, rms_norm
+from pgolf.model.rotary import apply_rotary, rotary_tables
+
+
+class BaselineGPT(nn.Module):
+    """Pre-norm transformer: RMS norm, rotary on whole heads, grouped heads, tied embeddings.
+
+    | parameter                                            | first value            |
+    |------------------------------------------------------|------------------------|
+    | tok_emb.weight (tied head)                           | N(0, embed_init_std^2) |
+    | blocks.I.attn.{c_q,c_k,c_v}.weight, mlp.fc.weight    | N(0, 1/D)              |
+    | blocks.I.attn.proj.weight, mlp.proj.weight           | 0                      |
+
+    Args:
+        vocab_size, num_layers, model_dim, num_heads, num_kv_heads: sizes.
+        mlp_mult: hidden width of the MLP as a multiple of model_dim.
+        activation: "relu2" is max(0, x)^2.
+        rope_base: base of the rotary frequencies.
+        train_seq_len: longer inputs scale the rotary base.
+        logit_softcap: bound of the logits.
+        embed_init_std: standard deviation of the initial embedding.
+
+    Raises:
+        UserError: sizes that do not divide or lie outside their range.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_layers: int,
+        model_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        mlp_mult: float = 4.0,
+        activation: Literal["relu2", "gelu"] = "relu2",
+        rope_base: float = 10000.0,
+        train_seq_len: int,
+        logit_softcap: float = 30.0,
+        embed_init_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            vocab_size=vocab_size, num_layers=num_layers, model_dim=model_dim, num_heads=num_heads,
+            num_kv_heads=num_kv_heads, mlp_mult=mlp_mult, train_seq_len=train_seq_len,
+            logit_softcap=logit_softcap, embed_init_std=embed_init_std,
+        )  # fmt: skip
+        self.rope_dims = model_dim // num_heads
+        check_heads(
+            model_dim=model_dim,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            rope_dims=self.rope_dims,
+        )
+        self.rope_base, self.train_seq_len = float(rope_base), train_seq_len
+        self.logit_softcap = logit_softcap
+        self.tok_emb = nn.Embedding(vocab_size, model_dim)
+        self.blocks = nn.ModuleList(
+            PlainBlock(model_dim, num_heads, num_kv_heads, int(model_dim * mlp_mult), activation)
+            for _ in range(num_layers)
+        )
+        self.final_norm = RMSNorm()
+        nn.init.normal_(self.tok_emb.weight, std=embed_init_std)
+        for name, module in self.blocks.named_modules():
+            if isinstance(module, nn.Linear):
+                std = 0.0 if name.endswith("proj") else model_dim**-0.5
+                nn.init.normal_(module.weight, std=std)
+
+    def recurrence(self, on: bool) -> None:
+        """Nothing to switch: every layer runs once."""
+
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean loss in nats per token, fp32. ids and targets are int64."""
+        return next_token_loss(self.logits(ids_BT), targets_BT)
+
+    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor:
+        """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
+        weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
+        x_BTD = rms_norm(F.embedding(ids_BT, weight_VD))
+        cos_1T1r, sin_1T1r = rotary_tables(
+            ids_BT.size(1),
+            rope_dims=self.rope_dims,
+            base=self.rope_base,
+            train_seq_len=self.train_seq_len,
+            like=x_BTD,
+        )
+        for block in self.blocks:
+            x_BTD = block(x_BTD, cos_1T1r, sin_1T1r)
+        if last_n is not None:
+            x_BTD = x_BTD[:, -last_n:]
+        return softcapped_logits(self.final_norm(x_BTD), weight_VD, self.logit_softcap)
+
+
+class PlainBlock(nn.Module):
+    """x + attn(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self, model_dim: int, num_heads: int, num_kv_heads: int, hidden_dim: int, activation: str
+    ) -> None:
+        super().__init__()
+        self.attn = PlainAttention(model_dim, num_heads, num_kv_heads)
+        self.mlp = PlainMLP(model_dim, hidden_dim, activation)
+
+    def forward(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.attn(rms_norm(x_BTD), cos_1T1r, sin_1T1r)
+        out_BTD: Tensor = x_BTD + self.mlp(rms_norm(x_BTD))
+        return out_BTD
+
+
+class PlainAttention(nn.Module):
+    """Causal attention with rotary positions and normed q and k, nothing else."""
+
+    def __init__(self, model_dim: int, num_heads: int, num_kv_heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
+        self.head_dim = model_dim // num_heads
+        kv_dim = num_kv_heads * self.head_dim
+        self.c_q = nn.Linear(model_dim, model_dim, bias=False)
+        self.c_k = nn.Linear(model_dim, kv_dim, bias=False)
+        self.c_v = nn.Linear(model_dim, kv_dim, bias=False)
+        self.proj = nn.Linear(model_dim, model_dim, bias=False)
+
+    def forward(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+        B, T, D = x_BTD.shape
+        q_BTHK = rms_norm(self.c_q(x_BTD).view(B, T, self.num_heads, self.head_dim))
+        k_BTGK = rms_norm(self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_dim))
+        v_BTGK = self.c_v(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
+        q_BTHK = apply_rotary(q_BTHK, cos_1T1r, sin_1T1r)
+        k_BTGK = apply_rotary(k_BTGK, cos_1T1r, sin_1T1r)
+        out_BTD: Tensor = self.proj(causal_attention(q_BTHK, k_BTGK, v_BTGK).reshape(B, T, D))
+        return out_BTD
+
+
+class PlainMLP(nn.Module):
+    """proj(activation(fc(x))) with relu^2 (Primer, arXiv 2109.08668) or gelu."""
+
+    def __init__(self, model_dim: int, hidden_dim: int, activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.fc = nn.Linear(model_dim, hidden_dim, bias=False)
+        self.proj = nn.Linear(hidden_dim, model_dim, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        hidden_BTF = self.fc(x_BTD)
+        if self.activation == "relu2":
+            hidden_BTF = F.relu(hidden_BTF).square()
+        else:
+            hidden_BTF = F.gelu(hidden_BTF)
+        out_BTD: Tensor = self.proj(hidden_BTF)
+        return out_BTD

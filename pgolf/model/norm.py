@@ -1,0 +1,22 @@
+"""RMS norm without weights, the only norm in these models."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """x divided by the root mean square of its last dimension, in x's own dtype.
+
+    Autocast runs rms_norm in fp32 on some versions of torch; the cast back keeps the residual
+    stream in one dtype.
+    """
+    return F.rms_norm(x, (x.size(-1),)).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` as a module, where somebody may want to hook its output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x)

@@ -1,0 +1,42 @@
+"""Rotary position embedding on the first dimensions of a head (RoFormer, arXiv 2104.09864).
+
+Legend: B batch, T time, H heads, K head_dim, R rope_dims (the rotated ones), r = R/2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotary_base(base: float, seq_len: int, train_seq_len: int, rope_dims: int) -> float:
+    """Base of the frequencies; beyond the training length it grows so that the slowest still fits.
+
+    base * (seq_len/train_seq_len)^(R/(R-2)): the "NTK-aware" rule, as in PR #1738.
+    """
+    if seq_len <= train_seq_len or rope_dims <= 2:
+        return base
+    return float(base * (seq_len / train_seq_len) ** (rope_dims / (rope_dims - 2)))
+
+
+def rotary_tables(
+    seq_len: int, *, rope_dims: int, base: float, train_seq_len: int, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of all positions, each [1, T, 1, r], on `like`'s device and in its dtype.
+
+    Computed anew for each forward pass, once for all layers: T*r elements cost nothing, and there
+    is no cache that a compiled graph, inference mode or another length could spoil.
+    """
+    base = rotary_base(base, seq_len, train_seq_len, rope_dims)
+    exponent_r = torch.arange(0, rope_dims, 2, dtype=torch.float32, device=like.device) / rope_dims
+    position_T = torch.arange(seq_len, dtype=torch.float32, device=like.device)
+    angle_1T1r = torch.outer(position_T, 1.0 / (base**exponent_r))[None, :, None, :]
+    return angle_1T1r.cos().to(like.dtype), angle_1T1r.sin().to(like.dtype)
+
+
+def apply_rotary(x_BTHK: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+    """Rotate pairs (i, i + r) of the first 2r dimensions of each head; the rest passes."""
+    half = cos_1T1r.size(-1)
+    x1, x2, rest = x_BTHK.split([half, half, x_BTHK.size(-1) - 2 * half], dim=-1)
+    rotated = (x1 * cos_1T1r + x2 * sin_1T1r, x2 * cos_1T1r - x1 * sin_1T1r)
+    return torch.cat((*rotated, rest), dim=-1)

@@ -1,0 +1,104 @@
+"""`optim=muoneq_r`: MuonEq-R for block matrices, AdamW for embedding and vectors (PR #1738)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import nn
+
+from pgolf.distributed import World
+from pgolf.optim.adamw import AdamWGroups, drop_gradients
+from pgolf.optim.groups import NamedParameters, Rule, split_by_rules
+from pgolf.optim.muon import Muon
+from pgolf.train.schedule import linear_warmup
+
+# First match wins. Control tensors are two-dimensional at times (resid_mix, skip_weights) and yet
+# no matrices: each row is a vector of its own.
+RULES = (
+    Rule(r"^tok_emb\.", "embed"),
+    Rule(r"attn_scale|mlp_scale|resid_mix|q_gain|skip_weights|skip_gates", "scalar"),
+    Rule(r"", "scalar", ndims=(0, 1)),
+    Rule(r"^blocks\.", "matrix", ndims=(2,)),
+)
+
+
+class MuonAdamW:
+    """Three groups: matrices by MuonEq-R, the embedding and the control tensors by AdamW.
+
+    Args:
+        matrix_lr, embed_lr, scalar_lr: learning rates at scale 1.
+        muon_momentum: momentum after its warm-up.
+        muon_momentum_warmup_start, muon_momentum_warmup_steps: where it begins, how long it rises.
+        ns_steps: Newton-Schulz iterations.
+        ns_dtype: their dtype; "auto" is bf16 but on CPUs without bf16 instructions.
+        muon_wd, embed_wd, scalar_wd: decoupled weight decay of each group, times its rate.
+        beta1, beta2, eps: Adam's own.
+        grad_clip_norm: bound of the global gradient norm.
+
+    Raises:
+        UserError: a parameter that belongs to no group.
+    """
+
+    def __init__(
+        self,
+        named_parameters: NamedParameters,
+        world: World,
+        *,
+        matrix_lr: float = 0.022,
+        embed_lr: float = 0.03,
+        scalar_lr: float = 0.02,
+        muon_momentum: float = 0.99,
+        muon_momentum_warmup_start: float = 0.92,
+        muon_momentum_warmup_steps: int = 1500,
+        ns_steps: int = 5,
+        ns_dtype: Literal["auto", "bf16", "fp32"] = "auto",
+        muon_wd: float = 0.095,
+        embed_wd: float = 0.085,
+        scalar_wd: float = 0.02,
+        beta1: float = 0.9,
+        beta2: float = 0.95,
+        eps: float = 1e-8,
+        grad_clip_norm: float = 0.3,
+    ) -> None:
+        self.parameters = [p for _, p in named_parameters]
+        self.matrix_lr, self.grad_clip_norm = matrix_lr, grad_clip_norm
+        self.muon_momentum = muon_momentum
+        self.warmup_start = muon_momentum_warmup_start
+        self.warmup_steps = muon_momentum_warmup_steps
+        groups = split_by_rules(named_parameters, RULES)
+        self.muon = Muon(
+            groups["matrix"], world, ns_steps=ns_steps, ns_dtype=ns_dtype, weight_decay=muon_wd
+        )
+        self.adamw = AdamWGroups(
+            [(groups["embed"], embed_lr, embed_wd), (groups["scalar"], scalar_lr, scalar_wd)],
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+        )
+
+    def step(self, lr_scale: float, step: int) -> None:
+        """Clip, update, drop the gradients.
+
+        Args:
+            lr_scale: multiplier of all learning rates.
+            step: optimizer steps done before this one, for the momentum's warm-up.
+        """
+        nn.utils.clip_grad_norm_(self.parameters, self.grad_clip_norm)
+        self.muon.step(self.matrix_lr * lr_scale, self.momentum(step))
+        self.adamw.step(lr_scale)
+        drop_gradients(self.parameters)
+
+    def momentum(self, step: int) -> float:
+        return linear_warmup(
+            step,
+            start=self.warmup_start,
+            end=self.muon_momentum,
+            warmup_steps=self.warmup_steps,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])

@@ -1,0 +1,243 @@
+"""The produce job: train, score, test-time training, score, quantize and pack, each stage cached."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pgolf.artifact import write_artifact
+from pgolf.checkpoint import Checkpoints
+from pgolf.context import Context
+from pgolf.data.loader import GlobalLoader, PublishedLoader
+from pgolf.data.stream import TokenStream
+from pgolf.eval.standard import StandardEvaluator
+from pgolf.kernel.attention import set_backend
+from pgolf.score import Score
+from pgolf.shipped import write_code
+from pgolf.stage import Stage
+
+Weights = dict[str, Tensor]
+
+
+def produce(context: Context) -> None:
+    """Run every stage of the job that is not finished yet, in order."""
+    parts = Parts(context)
+    run_stage(context, "train", "train", parts.train)
+    run_stage(context, "score_trained", "diagnostic", lambda f: parts.score(f, "trained", "train", "raw"))
+    run_stage(context, "score_ema", "diagnostic", lambda f: parts.score(f, "ema", "train", "ema"))
+    run_stage(context, "ttt", "train", parts.adapt)
+    run_stage(context, "score_adapted", "diagnostic", lambda f: parts.score(f, "adapted", "ttt", "adapted"))
+    run_stage(context, "pack", "train", parts.pack)
+
+
+def run_stage(
+    context: Context, name: str, budget: str, work: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Reuse a finished stage or do its work; returns its information on the main rank.
+
+    The main rank holds the stage's lock, tells the others whether there is work, and publishes.
+    """
+    world, say = context.world, context.say
+    stage = Stage(context.cache, name, context.job["keys"][name], say)
+    context.stage = name
+    info: dict[str, Any] | None = None
+    if world.is_main:
+        lock = stage.lock()
+        lock.__enter__()
+        info = stage.find()
+    found = torch.tensor([int(info is not None)], device=world.device)
+    if int(world.broadcast_(found)):
+        status = "reused"
+    else:
+        status = "done"
+        context.events.emit("stage", name, status="start")
+        if name == "train":  # the loop charges its own phases: a resumed one used seconds before
+            info = work(stage.work)
+        else:
+            with context.clock.phase(name, budget):
+                info = work(stage.work)
+        info["seconds"] = info.get("seconds", context.clock.seconds(name))
+        world.barrier()
+        if world.is_main:
+            stage.publish(info)
+    if world.is_main:
+        assert info is not None
+        stage.discard_work()
+        context.events.emit("stage", name, status=status, seconds=round(info["seconds"], 3))
+        if status == "reused":
+            say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
+        if "score" in info:
+            context.events.emit("score", name, name=info["name"], **info["score"])
+        lock.__exit__(None, None, None)
+    return info or {}
+
+
+class Parts:
+    """The objects that a run's configuration names, built when a stage first needs them."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.job, self.world = context, context.job, context.world
+        self.config: dict[str, Any] = context.job["config"]
+        self.data = Path(context.job["data_folder"])
+
+    @cached_property
+    def model(self) -> nn.Module:
+        backend = set_backend(self.job["devices"]["attention"], self.world.device)
+        self.context.say(
+            f"{self.world.world_size} worker(s) on {self.world.device.type}, "
+            f"{self.world.precision}, attention {backend}"
+        )
+        model: nn.Module = instantiate(self.config["model"], _convert_="all").to(self.world.device)
+        count = sum(p.numel() for p in model.parameters())
+        self.context.events.emit("model", "start", parameters=count, attention=backend)
+        self.context.say(f"model: {count:,} parameters")
+        return model
+
+    @cached_property
+    def forward(self) -> nn.Module:
+        """The model as the loops call it: compiled where the hardware settings say so."""
+        if not self.job["devices"]["compile"]:
+            return self.model
+        return torch.compile(self.model, dynamic=False)  # type: ignore[return-value]
+
+    @cached_property
+    def validation(self) -> TokenStream:
+        return TokenStream.open_validation(self.data)
+
+    @cached_property
+    def diagnostic(self) -> StandardEvaluator:
+        scale = self.config["scale"]
+        return StandardEvaluator(seq_len=scale["eval_seq_len"], batch_seqs=scale["eval_batch_seqs"])
+
+    def stage_folder(self, name: str) -> Path:
+        return Path(Stage(self.context.cache, name, self.job["keys"][name]).folder)
+
+    # -- stages --------------------------------------------------------------------------------
+
+    def train(self, folder: Path) -> dict[str, Any]:
+        world, clock = self.world, self.context.clock
+        model, checkpoints = self.model, Checkpoints(folder)
+        trainer = instantiate(self.config["train"], _convert_="all")
+        optimizer = instantiate(self.config["optim"], _partial_=True, _convert_="all")(
+            list(model.named_parameters()), world
+        )
+        average, state = trainer.fit(
+            model, self.forward, optimizer, self.loader(trainer.loader_kind), world, clock,
+            self.context.events, checkpoints,
+        )  # fmt: skip
+        raw = weights_of(model)
+        average.copy_to(model)
+        if world.is_main:
+            save_weights(raw, folder / "raw.safetensors")
+            save_weights(weights_of(model), folder / "ema.safetensors")
+        world.barrier()
+        if world.is_main:
+            checkpoints.clear()
+        seconds, warm_up = clock.seconds("train"), clock.seconds("warm-up")
+        return {
+            "seconds": seconds,
+            "warm_up_s": warm_up,
+            "steps": state.step,
+            "tokens": state.tokens_seen,
+            "loss": state.last_loss,
+            "tokens_per_s": state.tokens_seen / max(seconds, 1e-9),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+
+    def loader(self, kind: str) -> GlobalLoader | PublishedLoader:
+        shards = TokenStream.open_training(self.data)
+        make = GlobalLoader if kind == "global" else PublishedLoader
+        return make(shards, seq_len=self.config["train"]["seq_len"], seed=self.job["seed"])
+
+    def load(self, stage: str, file: str) -> nn.Module:
+        """The model with the weights of a finished stage, recurrence on."""
+        self.world.barrier()
+        path = self.stage_folder(stage) / f"{file}.safetensors"
+        self.model.load_state_dict(load_file(path, device=str(self.world.device)))
+        self.model.recurrence(True)
+        return self.model
+
+    def score(self, folder: Path, name: str, stage: str, file: str) -> dict[str, Any]:
+        score = self.evaluate(self.load(stage, file))
+        return {"name": name, "score": score.as_dict()}
+
+    def evaluate(self, model: nn.Module) -> Score:
+        return self.diagnostic.evaluate(model, self.validation, self.world)
+
+    def adapt(self, folder: Path) -> dict[str, Any]:
+        context = self.context
+        model = self.load("train", "ema")
+        ttt = instantiate(self.config["ttt"], _convert_="all")
+        adapted = ttt.adapt(
+            model, self.validation, self.world, context.clock, context.events, self.evaluate
+        )
+        if self.world.is_main:
+            save_weights(weights_of(model), folder / "adapted.safetensors")
+        return {
+            "eligible": adapted.eligible,
+            "reason": adapted.reason,
+            "per_epoch": adapted.per_epoch,
+        }
+
+    def pack(self, folder: Path) -> dict[str, Any]:
+        """Calibrate on training text, quantize, encode; writes the folder that would be shipped."""
+        model, world = self.load("ttt", "adapted"), self.world
+        quantizer = instantiate(self.config["quant"], _convert_="all")
+        statistics = quantizer.calibrate(model, self.calibration(quantizer), world)
+        info: dict[str, Any] = {"calibration": "training text"}
+        if world.is_main:
+            codes = quantizer.quantize(weights_of(model), statistics)
+            shipped = folder / "artifact"
+            shutil.rmtree(shipped, ignore_errors=True)
+            shipped.mkdir()
+            self.context.say("pack: encoding the artifact")
+            info["model_bytes"] = write_artifact(
+                shipped,
+                self.config["model"],
+                codes,
+                instantiate(self.config["codec"], _convert_="all"),
+                self.job["tokenizer_fingerprint"],
+            )
+            info["code_bytes"] = write_code(shipped, (self.config["eval"]["_target_"].rpartition(".")[0],))
+        world.barrier()
+        return info
+
+    def calibration(self, quantizer: Any) -> Iterator[Tensor]:
+        """Batches of training text on the device, ids_BT int64; each rank takes its share."""
+        batches = getattr(quantizer, "calibration_batches", 0)
+        if not batches:
+            return
+        loader, size = self.loader("global"), self.config["train"]["micro_batch_seqs"]
+        world = self.world
+        per_batch = max(world.world_size, size // world.world_size * world.world_size)
+        for _ in range(batches):
+            tokens = loader.next_batch(per_batch, world.rank, world.world_size)
+            yield torch.from_numpy(tokens[:, :-1]).to(world.device)
+
+
+def weights_of(model: nn.Module) -> Weights:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def save_weights(weights: Weights, path: Path) -> None:
+    """Write a safetensors file atomically."""
+    partial = path.with_suffix(".partial")
+    try:
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    except Exception as error:  # safetensors raises its own type on a full disk
+        partial.unlink(missing_ok=True)
+        if "os error" in str(error).lower():
+            raise OSError(28 if "space" in str(error).lower() else 5, str(error), str(path)) from error
+        raise
+    partial.replace(path)

@@ -1,0 +1,114 @@
+"""The roles that a user may fill: what a class has to offer to be an option of a group.
+
+Runtime objects are positional parameters, configuration values keyword-only ones; launch.py checks
+every YAML key and value against the latter before anything starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pgolf.clock import Clock
+    from pgolf.data.manifest import Manifest
+    from pgolf.data.stream import TokenStream
+    from pgolf.distributed import World
+    from pgolf.events import EventLog
+    from pgolf.quant.codes import Codes
+    from pgolf.score import Score
+    from pgolf.ttt.adapted import Adapted
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, with the raw bytes that each id stands for."""
+
+    vocab_size: int
+    bos_id: int
+
+    @property
+    def fingerprint(self) -> str: ...
+    def fit(self, texts: Iterable[str]) -> None: ...
+    def save(self, folder: Path) -> None: ...
+    def load(self, folder: Path) -> None: ...
+    def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+
+class DataSource(Protocol):
+    """Where text comes from; `prepare` turns it into shards, a byte sidecar and a manifest."""
+
+    def check(self) -> None: ...
+    def cache_key(self) -> dict[str, Any]: ...
+    def prepare(self, tokenizer: Tokenizer, folder: Path, show: bool) -> Manifest: ...
+
+
+class Loader(Protocol):
+    """Batches of the training split, dealt over the ranks; its position is plain data."""
+
+    def next_batch(self, num_seqs: int, rank: int, world_size: int) -> np.ndarray: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Model(Protocol):
+    """A language model with a recurrence that can be switched on without changing parameters."""
+
+    def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor: ...
+    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor: ...
+    def recurrence(self, on: bool) -> None: ...
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+class Optimizer(Protocol):
+    """Built as `Optimizer(named_parameters, world, **settings)`."""
+
+    def step(self, lr_scale: float, step: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class TTT(Protocol):
+    """Test-time training before quantization; changes the model in place."""
+
+    def adapt(
+        self,
+        model: nn.Module,
+        stream: TokenStream,
+        world: World,
+        clock: Clock,
+        events: EventLog,
+        evaluate: Callable[[nn.Module], Score],
+    ) -> Adapted: ...
+
+
+class Quantizer(Protocol):
+    """Weights to integer codes, with statistics from calibration text where it wants them."""
+
+    calibration_batches: int
+
+    def calibrate(
+        self, model: nn.Module, batches: Iterable[Tensor], world: World
+    ) -> dict[str, Tensor]: ...
+    def quantize(self, weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Codes: ...
+
+
+class Evaluator(Protocol):
+    """Scores every token of a stream but the first exactly once."""
+
+    def evaluate(self, model: nn.Module, stream: TokenStream, world: World) -> Score: ...
+
+
+class TrackingSink(Protocol):
+    """Receives events while a run goes; never blocks, prompts or fails the run."""
+
+    def check(self) -> None: ...
+    def start(self, run_id: str, name: str, config: dict[str, Any], run_folder: Path) -> None: ...
+    def log(self, event: dict[str, Any]) -> None: ...
+    def finish(self, result: dict[str, Any] | None) -> None: ...

@@ -1,0 +1,75 @@
+"""What the page is made of: result.json, events.jsonl and config.yaml of a run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgolf.errors import UserError
+from pgolf.events import read_events
+from pgolf.report.svg import Point
+from pgolf.result import validate_result
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A finished run.
+
+    Args:
+        folder: the run folder.
+        result: the checked result.
+        loss_by_step, loss_by_second: training loss in nats per token.
+        ttt_bpb, ttt_loss: by epoch; empty where they were not measured.
+        config: text of config.yaml, or "".
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    loss_by_step: list[Point]
+    loss_by_second: list[Point]
+    ttt_bpb: list[Point]
+    ttt_loss: list[Point]
+    config: str
+
+
+def load_run(folder: Path) -> RunData:
+    """Read a run folder; events and configuration may be missing.
+
+    Raises:
+        UserError: there is no result, or it does not hold together.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no result.json: the run is not finished, or no run folder")
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): start the run's command again") from error
+    validate_result(result)
+    log, config = folder / "events.jsonl", folder / "config.yaml"
+    events = list(read_events(log)) if log.exists() else []
+    return RunData(
+        folder=folder,
+        result=result,
+        loss_by_step=curve(events, "train_step", "step", "train/loss"),
+        loss_by_second=curve(events, "train_step", "elapsed_s", "train/loss"),
+        ttt_bpb=curve(events, "ttt_epoch", "epoch", "val/bpb"),
+        ttt_loss=curve(events, "ttt_epoch", "epoch", "train/loss"),
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
+    )
+
+
+def curve(events: list[dict[str, Any]], kind: str, x: str, y: str) -> list[Point]:
+    """Points (x, y) of one kind of event, by x; of a repeated x, as after a resume, the last."""
+    points: dict[float, float] = {}
+    for event in events:
+        if event.get("event") == kind and _finite(event.get(x)) and _finite(event.get(y)):
+            points[float(event[x])] = float(event[y])
+    return sorted(points.items())
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

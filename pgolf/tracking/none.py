@@ -1,0 +1,22 @@
+"""`tracking=none`: events stay in the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class NoTracking:
+    """Takes everything and does nothing."""
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+    def start(self, run_id: str, name: str, config: dict[str, Any], run_folder: Path) -> None:
+        """Nothing to start."""
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Drop the event."""
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        """Nothing to finish."""

@@ -1,0 +1,307 @@
+"""The training loop: budgets, accumulation, schedule, recurrence switch, average, checkpoints.
+
+The loop orchestrates and holds no science: optimizer, model, schedule and average are elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pgolf.checkpoint import Checkpoints
+from pgolf.clock import Clock
+from pgolf.distributed import World
+from pgolf.errors import RunFailed
+from pgolf.events import EventLog
+from pgolf.progress import Bar, track
+from pgolf.protocols import Loader, Optimizer
+from pgolf.train.ema import WeightAverage
+from pgolf.train.schedule import lr_warmdown, recurrence_on
+
+RAMP_BELOW_STEPS = 3000
+PHASE = "train"
+
+
+@dataclass
+class TrainState:
+    """Where the loop stands; with weights, optimizer and loader all that a resume needs."""
+
+    step: int = 0
+    tokens_seen: int = 0
+    elapsed_s: float = 0.0
+    last_loss: float = float("nan")
+
+
+class Trainer:
+    """Trains until the first of its budgets is met.
+
+    Args:
+        seq_len: tokens of a training sequence.
+        train_batch_tokens: tokens of an optimizer step over all workers.
+        micro_batch_seqs: most sequences a worker takes through the model at once.
+        num_steps: optimizer steps, or None to go by time alone.
+        max_seconds: seconds of training, or None to go by steps alone.
+        warmdown_frac: last part of the budget over which learning rates fall linearly to 0.
+        recurrence_start_frac: part of the budget after which the recurrence is switched on.
+        ema_decay: decay per step of the average of weights, which is the result.
+        ema_ramp: decay min(ema_decay, (1+t)/(10+t)); "auto" is on when the run is shorter than
+            3,000 steps, where the plain average would still remember the initial weights.
+        compile_warmup_steps: steps without and with recurrence before the clock starts, where the
+            model is compiled; weights, optimizer and loader are put back afterwards.
+        checkpoint_every_s: seconds between checkpoints.
+        log_every: steps between logged losses.
+        loader: "global" gives the same batches for any number of workers, "published" deals files
+            over the ranks as PR #1738 does.
+    """
+
+    def __init__(
+        self,
+        *,
+        seq_len: int,
+        train_batch_tokens: int,
+        micro_batch_seqs: int,
+        num_steps: int | None,
+        max_seconds: float | None,
+        warmdown_frac: float = 0.72,
+        recurrence_start_frac: float = 0.35,
+        ema_decay: float = 0.9965,
+        ema_ramp: Literal["auto", "on", "off"] = "auto",
+        compile_warmup_steps: int = 20,
+        checkpoint_every_s: float = 30.0,
+        log_every: int = 5,
+        loader: Literal["global", "published"] = "global",
+    ) -> None:
+        self.seq_len, self.micro_batch_seqs = seq_len, micro_batch_seqs
+        self.batch_seqs = train_batch_tokens // seq_len
+        self.num_steps, self.max_seconds = num_steps, max_seconds
+        self.warmdown_frac, self.recurrence_start_frac = warmdown_frac, recurrence_start_frac
+        self.ema_decay, self.ema_ramp = ema_decay, ema_ramp
+        self.compile_warmup_steps = compile_warmup_steps
+        self.checkpoint_every_s, self.log_every = checkpoint_every_s, log_every
+        self.loader_kind: str = loader
+
+    def fit(
+        self,
+        model: nn.Module,
+        forward: nn.Module,
+        optimizer: Optimizer,
+        loader: Loader,
+        world: World,
+        clock: Clock,
+        events: EventLog,
+        checkpoints: Checkpoints,
+    ) -> tuple[WeightAverage, TrainState]:
+        """Train `model` in place; returns the average of its weights and where the loop ended.
+
+        Args:
+            model: holds the weights.
+            forward: the same model, compiled or not: `forward(ids_BT, targets_BT) -> loss`.
+            loader: batches of the training split.
+            checkpoints: where to resume from and to save to.
+
+        Raises:
+            RunFailed: the loss is not finite.
+        """
+        loop = _Loop(self, model, forward, optimizer, loader, world, clock, events)
+        resumed = loop.restore(checkpoints)
+        if not resumed:
+            loop.warm_up(self.compile_warmup_steps if world.device.type == "cuda" else 0)
+        with clock.phase(PHASE, "train"):
+            loop.run(checkpoints)
+        return loop.average, loop.state
+
+    def uses_ramp(self) -> bool:
+        if self.ema_ramp == "auto":
+            return self.num_steps is None or self.num_steps < RAMP_BELOW_STEPS
+        return self.ema_ramp == "on"
+
+
+class _Loop:
+    """One run of the loop: the objects that change from step to step."""
+
+    def __init__(
+        self,
+        settings: Trainer,
+        model: nn.Module,
+        forward: nn.Module,
+        optimizer: Optimizer,
+        loader: Loader,
+        world: World,
+        clock: Clock,
+        events: EventLog,
+    ) -> None:
+        self.settings, self.model, self.forward = settings, model, forward
+        self.optimizer, self.world, self.clock, self.events = optimizer, world, clock, events
+        self.loader = loader
+        self.average = WeightAverage(model, decay=settings.ema_decay, ramp=settings.uses_ramp())
+        self.state = TrainState()
+        self.micro_seqs = min(settings.micro_batch_seqs, settings.batch_seqs // world.world_size)
+        self.accumulation = settings.batch_seqs // (self.micro_seqs * world.world_size)
+
+    # -- one optimizer step ------------------------------------------------------------------
+
+    def forward_backward(self) -> Tensor:
+        """Accumulate the gradients of one batch; returns the mean loss of this rank, on device."""
+        total = torch.zeros((), device=self.world.device)
+        for _ in range(self.accumulation):
+            window_BT = self.next_batch()
+            with self.world.autocast():
+                loss = self.forward(window_BT[:, :-1], window_BT[:, 1:]) / self.accumulation
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def next_batch(self) -> Tensor:
+        world = self.world
+        batch = self.loader.next_batch(
+            self.micro_seqs * world.world_size, world.rank, world.world_size
+        )
+        tokens_BT = torch.from_numpy(batch)
+        if world.device.type == "cuda":
+            tokens_BT = tokens_BT.pin_memory().to(world.device, non_blocking=True)
+        return tokens_BT
+
+    def average_gradients(self) -> None:
+        """Mean over the ranks, in one all-reduce of all gradients."""
+        if self.world.world_size == 1:
+            return
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = self.world.mean_(torch.cat([g.float().flatten() for g in grads]))
+        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def progress(self) -> float:
+        """Used part of the budget that will be met first, the same on every rank."""
+        settings, state = self.settings, self.state
+        by_steps = state.step / settings.num_steps if settings.num_steps else 0.0
+        by_time = state.elapsed_s / settings.max_seconds if settings.max_seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def train_step(self) -> Tensor:
+        state, settings = self.state, self.settings
+        progress = self.progress()
+        self.model.recurrence(recurrence_on(progress, settings.recurrence_start_frac))
+        loss = self.forward_backward()
+        self.average_gradients()
+        self.optimizer.step(lr_warmdown(progress, warmdown_frac=settings.warmdown_frac), state.step)
+        self.average.update(state.step)
+        state.step += 1
+        state.tokens_seen += settings.batch_seqs * settings.seq_len
+        return loss
+
+    # -- before, during, after ----------------------------------------------------------------
+
+    def warm_up(self, steps: int) -> None:
+        """Run steps without and with recurrence so that all is compiled, then put all back."""
+        if steps == 0:
+            return
+        saved = _clone(self.snapshot())
+        with self.clock.phase("warm-up", "train"):
+            with track("compile", 2 * steps, show=self.world.is_main) as bar:
+                for on, _ in itertools.product((False, True), range(steps)):
+                    self.model.recurrence(on)
+                    self.forward_backward()
+                    self.average_gradients()
+                    self.optimizer.step(1.0, 0)
+                    bar.advance()
+        self.load_snapshot(saved)
+
+    def run(self, checkpoints: Checkpoints) -> None:
+        settings, state = self.settings, self.state
+        saved_at = state.elapsed_s
+        total, unit = (settings.num_steps or settings.max_seconds, "step")
+        if not settings.num_steps:
+            unit = "s"
+        with track("train", float(total or 0), unit, self.world.is_main) as bar:
+            bar.advance(state.step if unit == "step" else state.elapsed_s)
+            while self.progress() < 1.0:
+                before = state.elapsed_s
+                loss = self.train_step()
+                self.read_clock(checkpoints)
+                self.log(loss, bar, 1 if unit == "step" else state.elapsed_s - before)
+                if state.elapsed_s - saved_at >= settings.checkpoint_every_s:
+                    checkpoints.save(self.snapshot(), self.world)
+                    saved_at = state.elapsed_s
+        self.model.recurrence(True)
+
+    def read_clock(self, checkpoints: Checkpoints) -> None:
+        """Elapsed seconds of rank 0 on every rank, so that all end and switch at the same step."""
+        elapsed = torch.tensor(self.clock.seconds(PHASE), dtype=torch.float64)
+        if self.world.world_size > 1:
+            elapsed = self.world.broadcast_(elapsed.to(self.world.device))
+        self.state.elapsed_s = float(elapsed)
+        if self.world.is_main:
+            checkpoints.beat(self.state.elapsed_s)
+
+    def log(self, loss: Tensor, bar: Bar, advance: float) -> None:
+        state = self.state
+        note = ""
+        if state.step % self.settings.log_every == 0 or state.step == 1 or self.progress() >= 1.0:
+            state.last_loss = float(self.world.mean_(loss))
+            if not state.last_loss < float("inf"):
+                raise RunFailed(
+                    f"training loss is {state.last_loss} at step {state.step}: lower "
+                    "optim.matrix_lr or optim.embed_lr, or use hardware.precision=fp32"
+                )
+            note = f"loss {state.last_loss:.3f}"
+            self.events.emit(
+                "train_step",
+                "train",
+                step=state.step,
+                elapsed_s=round(state.elapsed_s, 3),
+                tokens=state.tokens_seen,
+                **{
+                    "train/loss": state.last_loss,
+                    "train/lr_scale": lr_warmdown(
+                        self.progress(), warmdown_frac=self.settings.warmdown_frac
+                    ),
+                    "perf/tokens_per_s": state.tokens_seen / max(state.elapsed_s, 1e-9),
+                },
+            )
+        bar.advance(advance, note)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "loader": self.loader.state_dict(),
+            "state": dict(vars(self.state)),
+            "rng": torch.get_rng_state(),
+        }
+
+    def load_snapshot(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.average.load_state_dict(saved["average"])
+        self.loader.load_state_dict(saved["loader"])
+        self.state = TrainState(**saved["state"])
+        torch.set_rng_state(saved["rng"])
+
+    def restore(self, checkpoints: Checkpoints) -> bool:
+        """Continue from the newest checkpoint, charging only the seconds that were used."""
+        saved, used_s = checkpoints.load(self.world), checkpoints.used_s()
+        if saved is not None:
+            self.load_snapshot(saved)
+        # Seconds after the last checkpoint bought nothing, but they were used.
+        self.state.elapsed_s = max(self.state.elapsed_s, used_s)
+        self.clock.add(PHASE, "train", self.state.elapsed_s)
+        if saved is None:
+            return False
+        self.events.emit("resume", "train", step=self.state.step, elapsed_s=self.state.elapsed_s)
+        return True
+
+
+def _clone(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _clone(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_clone(item) for item in value)
+    return value

@@ -1,0 +1,21 @@
+"""What test-time training hands back, besides the model that it changed in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The outcome of `adapt`.
+
+    Args:
+        eligible: whether the method keeps a score eligible.
+        reason: why, in words for the result.
+        per_epoch: one dict an epoch: epoch, lr, train_loss, and bpb where it was measured.
+    """
+
+    eligible: bool
+    reason: str
+    per_epoch: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,226 @@
+"""`ttt=prequant21`: training on the validation text before quantization (PR #1735, PR #1738).
+
+It trains on text before scoring it, so no score after it is eligible.
+Legend: B batch, T time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pgolf.clock import Clock
+from pgolf.distributed import World
+from pgolf.errors import UserError
+from pgolf.events import EventLog
+from pgolf.progress import Bar, track
+from pgolf.protocols import Model
+from pgolf.score import Score
+from pgolf.ttt.adapted import Adapted
+
+if TYPE_CHECKING:
+    from pgolf.data.stream import TokenStream
+
+REASON = "trains on validation text before scoring it (condition 3: score before update)"
+
+
+class PreQuantTTT:
+    """AdamW over the validation stream for some epochs, weights averaged over the ranks after each.
+
+    The embedding and the first blocks are frozen, recurrence is on. Each rank goes through its
+    chunks (dealt round-robin) with its own optimizer: federated averaging, without communication
+    inside an epoch.
+
+    Args:
+        epochs: passes over the stream; 0 changes nothing.
+        lr, min_lr_ratio: cosine over epochs from lr down towards lr * min_lr_ratio.
+        freeze_blocks: number of first blocks that stay as they are, as does the embedding.
+        weight_decay: AdamW's.
+        chunk_tokens: tokens of a chunk, the unit dealt to the ranks.
+        batch_seqs: most sequences of an optimizer step.
+        grad_clip_norm: bound of the gradient norm.
+        ema_decay: at the end take the average of the weights after each epoch, with this decay
+            (0.7 in V14, where it was worse); None takes the last ones.
+        diagnostic_every: evaluate after every so many epochs; 0 never.
+        seq_len: tokens of a sequence; what a chunk has beyond whole sequences is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        lr: float,
+        min_lr_ratio: float = 0.1,
+        freeze_blocks: int = 2,
+        weight_decay: float = 0.0,
+        chunk_tokens: int,
+        batch_seqs: int,
+        grad_clip_norm: float = 1.0,
+        ema_decay: float | None = None,
+        diagnostic_every: int = 0,
+        seq_len: int,
+    ) -> None:
+        self.epochs, self.lr, self.min_lr = epochs, lr, lr * min_lr_ratio
+        self.freeze_blocks, self.weight_decay = freeze_blocks, weight_decay
+        self.chunk_tokens, self.batch_seqs, self.seq_len = chunk_tokens, batch_seqs, seq_len
+        self.grad_clip_norm, self.ema_decay = grad_clip_norm, ema_decay
+        self.diagnostic_every = diagnostic_every
+
+    def adapt(
+        self,
+        model: nn.Module,
+        stream: TokenStream,
+        world: World,
+        clock: Clock,
+        events: EventLog,
+        evaluate: Callable[[nn.Module], Score],
+    ) -> Adapted:
+        """Train the model in place; all ranks end with the same weights.
+
+        Args:
+            evaluate: the diagnostic evaluation.
+
+        Raises:
+            UserError: the stream or a chunk is shorter than one sequence.
+        """
+        if self.epochs == 0:
+            return Adapted(True, "no test-time training (ttt.epochs=0)")
+        if min(stream.num_tokens - 1, self.chunk_tokens) < self.seq_len:
+            raise UserError(
+                f"ttt.seq_len={self.seq_len} is longer than a chunk (ttt.chunk_tokens="
+                f"{self.chunk_tokens}) or than the validation text ({stream.num_tokens} tokens): "
+                "use shorter sequences (scale.train_seq_len=...), more text, or ttt=none"
+            )
+        cast(Model, model).recurrence(True)
+        model.train()
+        steps = self.steps(stream.num_tokens - 1, world)
+        per_epoch: list[dict[str, Any]] = []
+        with (
+            self.frozen(model),
+            track("ttt", self.epochs * len(steps), "step", world.is_main) as bar,
+        ):
+            trained = [p for p in model.parameters() if p.requires_grad]
+            optimizer = torch.optim.AdamW(
+                trained, lr=self.lr, weight_decay=self.weight_decay, fused=True
+            )
+            average = EpochAverage(self.ema_decay)
+            for epoch in range(self.epochs):
+                lr = self.epoch_lr(epoch)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                loss = self.train_epoch(model, optimizer, stream, steps, world, bar)
+                average_weights(trained, world)
+                average.update(trained)
+                row = {"epoch": epoch + 1, "lr": lr, "train_loss": loss}
+                if self.diagnostic_every and (epoch + 1) % self.diagnostic_every == 0:
+                    row |= evaluate(model).as_dict()
+                events.emit("ttt_epoch", "ttt", **row)
+                per_epoch.append(row)
+            average.copy_to(trained)
+        return Adapted(False, REASON, per_epoch)
+
+    def epoch_lr(self, epoch: int) -> float:
+        """Learning rate of an epoch (from 0): a cosine that would reach min_lr one epoch later."""
+        cosine = math.cos(math.pi * epoch / self.epochs)
+        return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1.0 + cosine)
+
+    def steps(self, num_targets: int, world: World) -> list[tuple[int, int]]:
+        """(first token, sequences) of each optimizer step of an epoch on this rank."""
+        steps = []
+        for start in range(world.rank * self.chunk_tokens, num_targets,
+                           world.world_size * self.chunk_tokens):  # fmt: skip
+            end = min(start + self.chunk_tokens, num_targets)
+            num_seqs = (end - start) // self.seq_len
+            for first in range(0, num_seqs, self.batch_seqs):
+                count = min(self.batch_seqs, num_seqs - first)
+                steps.append((start + first * self.seq_len, count))
+        return steps
+
+    def train_epoch(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        stream: TokenStream,
+        steps: list[tuple[int, int]],
+        world: World,
+        bar: Bar,
+    ) -> float:
+        """One pass over this rank's chunks; returns all ranks' mean loss in nats per token."""
+        trained = optimizer.param_groups[0]["params"]
+        nats = torch.zeros((), dtype=torch.float64, device=world.device)
+        num_seqs = 0
+        for first, count in steps:
+            tokens = _read(stream.ids, first, count * self.seq_len + 1, world.device)
+            ids_BT, targets_BT = tokens[:-1].view(count, -1), tokens[1:].view(count, -1)
+            with world.autocast():
+                loss = model(ids_BT, targets_BT)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, self.grad_clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            nats += loss.detach().double() * count
+            num_seqs += count
+            bar.advance()
+        total_nats, total_seqs = world.sum_floats(float(nats), num_seqs)
+        return total_nats / total_seqs if total_seqs else math.nan
+
+    @contextmanager
+    def frozen(self, model: nn.Module) -> Iterator[None]:
+        """Only what is trained requires a gradient inside; as before afterwards."""
+        before = {name: p.requires_grad for name, p in model.named_parameters()}
+        prefixes = ("tok_emb.", *(f"blocks.{i}." for i in range(self.freeze_blocks)))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(prefixes))
+        try:
+            yield
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(before[name])
+
+
+class EpochAverage:
+    """Moving average of weights after each epoch, beginning with the first; None keeps none."""
+
+    def __init__(self, decay: float | None) -> None:
+        self.decay = decay
+        self.average: list[Tensor] = []
+
+    @torch.no_grad()
+    def update(self, parameters: list[nn.Parameter]) -> None:
+        if self.decay is None:
+            return
+        weights = [p.detach().float() for p in parameters]
+        if not self.average:
+            self.average = [weight.clone() for weight in weights]
+        else:
+            torch._foreach_lerp_(self.average, weights, 1.0 - self.decay)
+
+    @torch.no_grad()
+    def copy_to(self, parameters: list[nn.Parameter]) -> None:
+        for parameter, average in zip(parameters, self.average, strict=False):
+            parameter.copy_(average)
+
+
+@torch.no_grad()
+def average_weights(parameters: list[nn.Parameter], world: World) -> None:
+    """Mean of each parameter over the ranks, in one all-reduce."""
+    if world.world_size == 1:
+        return
+    flat = world.mean_(torch.cat([p.detach().float().flatten() for p in parameters]))
+    for parameter, part in zip(
+        parameters, flat.split([p.numel() for p in parameters]), strict=True
+    ):
+        parameter.copy_(part.view_as(parameter))
+
+
+def _read(ids: np.ndarray, first: int, count: int, device: torch.device) -> Tensor:
+    tokens = torch.from_numpy(ids[first : first + count].astype(np.int64))
+    if device.type == "cuda":
+        return tokens.pin_memory().to(device, non_blocking=True)
+    return tokens

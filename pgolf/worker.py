@@ -1,0 +1,85 @@
+"""A worker process: reads one job, builds the parts it names, and runs its stages.
+
+Two kinds of job: *produce* (train, test-time training, quantize, pack) and *evaluate* (score the
+artifact, in fresh processes that are given the artifact and the validation shards only).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pgolf.context import Context
+from pgolf.distributed import join_world
+from pgolf.errors import RunFailed, UserError
+from pgolf.files import explain_os_error, write_json
+from pgolf.workers import die_with_parent, failure_file
+
+
+def main() -> None:
+    """Run the job named on the command line; exit 2 for a wrong input, 1 for a failed run."""
+    die_with_parent()
+    path = Path(sys.argv[1])
+    job = json.loads(path.read_text(encoding="utf-8"))
+    devices = job["devices"]
+    torch.set_num_threads(devices["threads"])
+    torch.set_float32_matmul_precision("high")
+    with join_world(devices["device"], devices["precision"]) as world:
+        seed_everything(job["seed"])
+        context = Context(job, world)
+        try:
+            _run(context)
+        except BaseException as error:
+            _report(context, path, error)
+            # Without the collective goodbye of a clean end: other ranks may be waiting elsewhere.
+            sys.stderr.flush()
+            os._exit(2 if isinstance(error, UserError) else 1)
+
+
+def _run(context: Context) -> None:
+    if context.job["kind"] == "produce":
+        from pgolf.produce import produce
+
+        produce(context)
+    else:
+        from pgolf.evaluate import evaluate
+
+        evaluate(context)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a part might use; all ranks alike, so weights start equal."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _report(context: Context, job: Path, error: BaseException) -> None:
+    """Tell the launcher why: one file beside the job, and the traceback in the log."""
+    if isinstance(error, OSError):
+        error = explain_os_error(error, Path(error.filename or context.run_folder))  # type: ignore[assignment]
+    known = isinstance(error, UserError | RunFailed)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    if not isinstance(error, UserError):
+        message = (
+            f"stage {context.stage}: {message}\n  log: {context.run_folder / 'log.txt'}\n"
+            "  the same command continues from the last checkpoint and reuses finished stages"
+        )
+    try:
+        context.say.keep("".join(traceback.format_exception(error)))
+        kind = "user" if isinstance(error, UserError) else "run"
+        if not failure_file(job).exists():
+            write_json(failure_file(job), {"kind": kind, "message": message})
+    except (OSError, UserError):
+        print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The launcher's side of worker jobs: start them in fresh processes, wait, and leave no orphan."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pgolf.errors import RunFailed, UserError
+from pgolf.hardware import Devices
+
+PR_SET_PDEATHSIG = 1
+GRACE_S = 4.0
+
+
+def inside_torchrun() -> bool:
+    """Whether this process was itself started as one of several (torchrun, srun with RANK set)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def run_job(job: Path, devices: Devices, extra_path: str | None = None) -> None:
+    """Run `pgolf.worker JOB` in fresh worker processes and wait for their end.
+
+    Args:
+        job: the job's JSON file; a worker that fails writes `<job>.failure.json` beside it.
+        devices: number of workers and threads.
+        extra_path: put before everything else on the workers' module path.
+
+    Raises:
+        UserError, RunFailed: as the worker that failed reported.
+        KeyboardInterrupt: after all workers have ended.
+    """
+    failure = failure_file(job)
+    failure.unlink(missing_ok=True)
+    # -P keeps the current folder off the module path: workers import the installed package.
+    command = [sys.executable, "-P", "-m", "pgolf.agent", "--standalone"]
+    command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
+    if inside_torchrun():
+        command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
+    process = subprocess.Popen(
+        command,
+        env=_environment(devices, extra_path),
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509
+    )
+    try:
+        code = _wait(process)
+    except BaseException:
+        _end(process)
+        raise
+    if code != 0:
+        raise_failure(failure, code)
+
+
+def _environment(devices: Devices, extra_path: str | None) -> dict[str, str]:
+    threads = str(devices.threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+    environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    package_root = str(Path(__file__).resolve().parent.parent)
+    paths = [extra_path, package_root, os.environ.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)
+    return environment
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait; a SIGTERM to this process ends the workers like Ctrl-C does."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the workers' whole session: first politely, then by force."""
+    for signum, grace_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+        try:
+            os.killpg(process.pid, signum)
+        except ProcessLookupError:
+            return
+        try:
+            process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            continue
+    # torchrun may be gone while a worker, in the same group, is not.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for a SIGTERM when the parent dies; elsewhere the handler of the parent has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def die_with_parent() -> None:
+    """For a worker: end when torchrun is killed."""
+    _die_with_parent()
+
+
+def failure_file(job: Path) -> Path:
+    return job.with_suffix(".failure.json")
+
+
+def raise_failure(path: Path, code: int) -> None:
+    """Raise what a worker reported; if it died without a word, say so."""
+    if path.exists():
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["kind"] == "user":
+            raise UserError(report["message"])
+        raise RunFailed(report["message"])
+    if code in (130, -signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt
+    raise RunFailed(
+        f"a worker process ended with code {code} without a message (killed, or out of memory): "
+        "the same command continues from the last checkpoint"
+    )

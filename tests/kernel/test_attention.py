@@ -1,0 +1,82 @@
+"""All attention backends that this machine has, against float64 written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pgolf.errors import UserError
+from pgolf.kernel import attention
+from pgolf.kernel.attention import (
+    available_backends,
+    causal_attention,
+    select_backend,
+    set_backend,
+)
+
+DEVICES = [torch.device("cpu")] + [torch.device("cuda")] * torch.cuda.is_available()
+# (device, dtype, backend)
+PRESENT = [
+    (device, dtype, backend)
+    for device in DEVICES
+    for dtype in (torch.float32, torch.bfloat16)
+    for backend in available_backends(device, dtype)
+]
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+def reference(q_BTHK: torch.Tensor, k_BTGK: torch.Tensor, v_BTGK: torch.Tensor) -> torch.Tensor:
+    q, k, v = q_BTHK.double(), k_BTGK.double(), v_BTGK.double()
+    group = q.size(2) // k.size(2)
+    outputs = []
+    for head in range(q.size(2)):
+        k_BTK, v_BTK = k[:, :, head // group], v[:, :, head // group]
+        scores_BTT = q[:, :, head] @ k_BTK.mT / math.sqrt(q.size(-1))
+        future = torch.ones_like(scores_BTT[0]).triu(1).bool()
+        outputs.append(scores_BTT.masked_fill(future, -math.inf).softmax(-1) @ v_BTK)
+    return torch.stack(outputs, 2)
+
+
+@pytest.fixture(autouse=True)
+def restore_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_backend", attention.current_backend())
+
+
+@pytest.mark.parametrize(("device", "dtype", "backend"), PRESENT, ids=str)
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_backend_equals_float64_forward_and_backward(
+    device: torch.device, dtype: torch.dtype, backend: str, num_kv_heads: int
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 70, 4, 64), (2, 70, num_kv_heads, 64), (2, 70, num_kv_heads, 64)]
+    inputs = [torch.randn(s, device=device).to(dtype).requires_grad_() for s in shapes]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    assert set_backend(backend, device, dtype) == backend
+    found, expected = causal_attention(*inputs), reference(*exact)
+    grad = torch.randn_like(expected)
+    found.backward(grad.to(dtype))
+    expected.backward(grad)
+    assert found.dtype == dtype
+    pairs = [(found, expected)] + [(x.grad, y.grad) for x, y in zip(inputs, exact, strict=True)]
+    for a, b in pairs:
+        assert (a.double() - b).abs().max() < TOLERANCE[dtype] * max(1.0, b.abs().max().item())
+
+
+def test_queries_and_keys_take_the_dtype_of_the_values() -> None:
+    q, k, v = torch.randn(3, 1, 5, 2, 8)
+    assert causal_attention(q, k, v.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+def test_an_unknown_backend_names_those_that_are_there(device: torch.device) -> None:
+    with pytest.raises(UserError, match=available_backends(device)[0]) as error:
+        select_backend(device, torch.bfloat16, "fa9")
+    assert "hardware.attention=fa9" in str(error.value)
+
+
+def test_flash_on_the_cpu_is_refused() -> None:
+    with pytest.raises(UserError, match="cpu"):
+        set_backend("fa3", torch.device("cpu"))
+    assert set_backend("auto", torch.device("cpu")) == "cpu"
