@@ -26,37 +26,47 @@ def launch(cfg: DictConfig) -> float | None:
     """One job: returns the final BPB, or None when it failed (the reason lies in its folder)."""
     job = HydraConfig.get()
     sweep.job_started()
-    try:
-        settings = config.resolve(cfg)
-        config.check(settings)
-        from pgolf import pipeline  # after the checks: it imports numpy and rich
-
-        return pipeline.run(settings, list(job.overrides.task))
-    except (UserError, RunFailed) as error:
-        if job.mode is RunMode.MULTIRUN:
-            sweep.record_failure(job, error)
+    overrides = list(job.overrides.task)
+    # Hydra prints a traceback for whatever leaves this function, SystemExit excepted.
+    if job.mode is RunMode.MULTIRUN:
+        try:
+            return _run(cfg, overrides, sweep.record_success)
+        except Exception as error:  # whatever it was, the other jobs go on
+            sweep.record_failure(error)
             return None
-        print(f"{_kind(error)}: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+    try:
+        return _run(cfg, overrides)
+    except UserError as error:
+        sys.exit(_say(2, f"configuration or input error: {error}"))
+    except RunFailed as error:
+        sys.exit(_say(1, f"run failed: {error}"))
 
 
-def _kind(error: Exception) -> str:
-    return "configuration or input error" if isinstance(error, UserError) else "run failed"
+def _run(cfg: DictConfig, overrides: list[str], *on_success: sweep.Hook) -> float:
+    settings = config.resolve(cfg)
+    config.check(settings)
+    from pgolf import pipeline  # after the checks: it imports numpy and rich
+
+    return pipeline.run(settings, overrides, *on_success)
 
 
 def main() -> None:
-    """Run Hydra's entry point and translate its exit codes into pgolf's."""
+    """Run Hydra's entry point and translate outcomes into pgolf's exit codes."""
     try:
         launch()
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_say(130, "interrupted: the same command continues from the last checkpoint"))
     except SystemExit as stop:
         # Hydra ends with 1 when the configuration does not compose: nothing has run yet.
         if stop.code == 1 and not sweep.any_job_started():
             sys.exit(2)
         raise
-    sys.exit(sweep.finish())
+    sys.exit(sweep.exit_code())
+
+
+def _say(code: int, message: str) -> int:
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

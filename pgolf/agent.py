@@ -1,4 +1,4 @@
-"""Starts worker processes through torchrun and ends all of them when it is told to or its parent dies.
+"""Starts worker processes through torchrun, and ends all of them with itself or its parent.
 
 `python -m pgolf.agent --nproc-per-node N -m pgolf.worker JOB`: the arguments are torchrun's. A
 worker that fails has already said why, so torchrun's own traceback is left out.

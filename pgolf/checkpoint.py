@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pgolf.distributed import World
+from pgolf.errors import UserError
 from pgolf.files import atomic_writer, write_json
 
 LATEST = "checkpoint.json"
@@ -27,18 +30,19 @@ class Checkpoints:
         self.folder = folder
         self._beat_s = 0.0
 
-    def beat(self, elapsed_s: float) -> None:
-        """Note the used seconds, so that a killed run is charged for what it used."""
-        if elapsed_s - self._beat_s >= BEAT_EVERY_S:
-            self._beat_s = elapsed_s
-            write_json(self.folder / HEARTBEAT, {"elapsed_s": elapsed_s})
+    def beat(self, seconds: dict[str, float]) -> None:
+        """Note the seconds used by each phase, so that a killed run is charged for what it used."""
+        used_s = sum(seconds.values())
+        if used_s - self._beat_s >= BEAT_EVERY_S:
+            self._beat_s = used_s
+            write_json(self.folder / HEARTBEAT, seconds)
 
-    def used_s(self) -> float:
-        """Seconds of training that earlier, killed processes used."""
+    def used_s(self) -> dict[str, float]:
+        """Seconds by phase that earlier, killed processes used."""
         path = self.folder / HEARTBEAT
         if not path.exists():
-            return 0.0
-        return float(json.loads(path.read_text(encoding="utf-8"))["elapsed_s"])
+            return {}
+        return {name: float(s) for name, s in json.loads(path.read_text(encoding="utf-8")).items()}
 
     def save(self, snapshot: dict[str, Any], world: World) -> None:
         """Write this rank's snapshot and, when all ranks have, make the set the newest one."""
@@ -47,28 +51,50 @@ class Checkpoints:
             torch.save(snapshot, file)
         world.barrier()
         if world.is_main:
-            write_json(
-                self.folder / LATEST, {"step": step, "world_size": world.world_size}
-            )
+            write_json(self.folder / LATEST, {"step": step, "world_size": world.world_size})
             for path in self.folder.glob("checkpoint-*.pt"):
                 if not path.name.startswith(f"checkpoint-{step}-"):
                     path.unlink(missing_ok=True)
 
     def load(self, world: World) -> dict[str, Any] | None:
-        """This rank's part of the newest set; None where there is none for this number of ranks."""
+        """This rank's part of the newest set, on the CPU.
+
+        Returns:
+            None on every rank where there is no whole set for this number of ranks.
+
+        Raises:
+            UserError: a part cannot be read.
+        """
         pointer = self.folder / LATEST
         if not pointer.exists():
             return None
         latest = json.loads(pointer.read_text(encoding="utf-8"))
         path = self.folder / _part(latest["step"], world.rank)
-        if latest["world_size"] != world.world_size or not path.exists():
+        lacks = latest["world_size"] != world.world_size or not path.exists()
+        if world.sum_floats(float(lacks)) != [0.0]:
             return None
-        return torch.load(path, map_location=world.device, weights_only=True)  # type: ignore[no-any-return]
+        try:
+            return _read_part(path)
+        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"checkpoint {path} is damaged ({str(error).splitlines()[0]}): remove "
+                f"{self.folder} and run the same command again, training starts anew"
+            ) from error
 
     def clear(self) -> None:
         """Remove everything: training is finished."""
         for path in [*self.folder.glob("checkpoint*"), self.folder / HEARTBEAT]:
             path.unlink(missing_ok=True)
+
+
+def _read_part(path: Path) -> dict[str, Any]:
+    # torch.load does not compare the checksums that torch.save wrote.
+    with zipfile.ZipFile(path) as archive:
+        wrong = archive.testzip()
+    if wrong is not None:
+        raise ValueError(f"wrong checksum of {wrong}")
+    part: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return part
 
 
 def _part(step: int, rank: int) -> str:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pgolf.errors import UserError
-from pgolf.files import sha256_json
 from pgolf.hardware import Devices
 from pgolf.signature import check_arguments
 
@@ -32,13 +31,17 @@ def resolve(cfg: DictConfig) -> Config:
     Raises:
         UserError: a value is missing ('???') or an interpolation does not resolve.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise UserError(f"missing value for {', '.join(missing)}: add {missing[0]}=... to the command")
     try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise UserError(
+                f"missing value for {', '.join(missing)}: add {missing[0]}=... to the command"
+            )
         return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(f"{getattr(error, 'full_key', '')}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{getattr(error, 'full_key', '')}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def check(config: Config) -> None:
@@ -64,7 +67,9 @@ def _check_names(where: str, values: Config, known: set[str]) -> None:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             path = f"{where}.{key}" if where else key
-            raise UserError(f"{path}: nothing uses this key{hint}. Known: {', '.join(sorted(known))}")
+            raise UserError(
+                f"{path}: nothing uses this key{hint}. Known: {', '.join(sorted(known))}"
+            )
 
 
 def scale_keys() -> set[str]:
@@ -120,6 +125,11 @@ def _check_model(model: Config) -> None:
             f"model.num_heads={heads} is no multiple of num_kv_heads={kv_heads}: "
             f"query heads share key-value heads evenly (scale.num_kv_heads=...)"
         )
+    if model.get("num_loops", 0) < 0:
+        raise UserError(
+            f"model.num_loops={model['num_loops']}: expected 0 (no recurrence) or more "
+            "(scale.num_loops=...)"
+        )
     if model.get("num_loops"):
         first, last = model["loop_start"], model["loop_end"]
         if not 0 <= first <= last < layers:
@@ -148,8 +158,22 @@ def _check_vocabulary(config: Config) -> None:
         raise UserError(f"tokenizer.vocab_size={own}: ids are stored as uint16, use at most 65536")
 
 
+# A zero or less in one of these would divide by zero or never end, minutes into a run.
+POSITIVE = {
+    "train": ("seq_len", "train_batch_tokens", "micro_batch_seqs", "num_steps", "max_seconds",
+              "checkpoint_every_s", "log_every"),
+    "eval": ("seq_len", "batch_seqs"),
+    "ttt": ("seq_len", "batch_seqs", "chunk_tokens"),
+}  # fmt: skip
+
+
 def _check_lengths(config: Config) -> None:
     train, evaluate, ttt = config["train"], config["eval"], config["ttt"]
+    for group, keys in POSITIVE.items():
+        for key in keys:
+            value = config[group].get(key)
+            if value is not None and value <= 0:
+                raise UserError(f"{group}.{key}={value}: expected a number above 0")
     if train["train_batch_tokens"] % train["seq_len"]:
         raise UserError(
             f"train.train_batch_tokens={train['train_batch_tokens']} is no multiple of "
@@ -158,13 +182,13 @@ def _check_lengths(config: Config) -> None:
     if train.get("num_steps") is None and train.get("max_seconds") is None:
         raise UserError("train.num_steps and train.max_seconds are both null: give at least one")
     stride = evaluate.get("stride")
-    if stride is not None and not 0 < stride <= evaluate["seq_len"]:
+    if stride is not None and not 0 < stride <= evaluate.get("seq_len", stride):
         raise UserError(
             f"eval.stride={stride}: expected 1 to eval.seq_len={evaluate['seq_len']}, "
             "otherwise some tokens would not be scored (scale.eval_stride=...)"
         )
     chunk = ttt.get("chunk_tokens")
-    if chunk is not None and chunk < ttt["seq_len"]:
+    if chunk is not None and chunk < ttt.get("seq_len", 1):
         raise UserError(
             f"ttt.chunk_tokens={chunk} is shorter than one sequence of {ttt['seq_len']} tokens "
             "(scale.ttt_chunk_tokens=...)"
@@ -200,7 +224,34 @@ def check_world(config: Config, devices: Devices) -> None:
         )
 
 
-def config_hash(config: Config) -> str:
-    """Hash of all that decides a run's numbers: equal over seeds, blind to names and tracking."""
-    blind = {"seed", "name", "out_dir", "tracking"}
-    return sha256_json({key: value for key, value in config.items() if key not in blind})[:16]
+def compose(overrides: list[str]) -> Config:
+    """The checked configuration of a command line, as launch.py would compose it.
+
+    Raises:
+        UserError: an override does not compose, or a check fails.
+    """
+    from hydra import compose as compose_config
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            # The name is made from Hydra's own facts about a job, and this is no job.
+            cfg = compose_config("config", ["name=composed", *overrides])
+    except HydraException as error:
+        raise UserError(str(error)) from error
+    config = resolve(cfg)
+    check(config)
+    return config
+
+
+def load_config(run_folder: Path) -> Config:
+    """The configuration that a run was started with.
+
+    Raises:
+        UserError: there is no config.yaml.
+    """
+    path = run_folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{run_folder} has no config.yaml: name a run folder, outputs/NAME/ID")
+    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]

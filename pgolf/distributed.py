@@ -1,4 +1,4 @@
-"""The world of workers: ranks, devices, precision and reductions. Nobody else asks torch.distributed."""
+"""The world of workers: ranks, devices, precision, reductions; all that asks torch.distributed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class World:
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     precision: str = "fp32"
 
     @property
@@ -44,6 +45,12 @@ class World:
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    def device_names(self) -> list[str]:
+        """Names of this host's GPUs that workers use; empty on the CPU."""
+        if self.device.type != "cuda":
+            return []
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
     def barrier(self) -> None:
         if self.world_size > 1:
@@ -72,14 +79,15 @@ class World:
 
 @contextlib.contextmanager
 def join_world(device_type: str, precision: str) -> Iterator[World]:
-    """Join the process group that torchrun's environment variables describe, and leave it at the end."""
+    """Join the process group that torchrun's environment describes, and leave it at the end."""
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local_rank) if device_type == "cuda" else torch.device("cpu")
+    device = torch.device("cuda", local_rank) if device_type == "cuda" else CPU
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world_size > 1:
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        # Tensors on the CPU go through gloo, so that agreeing on a number waits for no GPU.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield World(rank, world_size, local_rank, device, precision)

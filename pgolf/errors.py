@@ -10,5 +10,5 @@ class UserError(ValueError):
     """
 
 
-class RunFailed(RuntimeError):
-    """A stage failed while running: exit code 1, message names stage, reason and where the log lies."""
+class RunFailed(RuntimeError):  # noqa: N818
+    """A stage failed while running: exit code 1; the message names stage, reason and log."""

@@ -12,7 +12,7 @@ from typing import Any
 class EventLog:
     """Appends one line an event; a log without a path drops them (every rank but the main one).
 
-    A line is written with one `write` call on a file opened for appending, so lines of the
+    A line is written with one unbuffered `write` on a file opened for appending, so lines of the
     launcher and of the workers never mix within a line.
     """
 
@@ -27,13 +27,15 @@ class EventLog:
         if self.path is None:
             return
         row = {"time": round(time.time(), 3), "event": event, "stage": stage, **values}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        line = json.dumps(row, ensure_ascii=False) + "\n"
+        with open(self.path, "ab", buffering=0) as file:
+            file.write(line.encode())
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the events of a file; an unfinished last line (a killed writer) is passed over."""
-    with open(path, encoding="utf-8") as file:
+    # A writer may be killed inside a character: such a line is unfinished, not an error.
+    with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.endswith("\n") and line.strip():
                 try:

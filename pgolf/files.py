@@ -7,11 +7,17 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from pgolf.errors import UserError
+
+# A file stands where a folder should be, a name is too long, or permissions are missing.
+UNWRITABLE = {
+    *(errno.EACCES, errno.EROFS, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 @contextmanager
@@ -29,23 +35,24 @@ def atomic_writer(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise explain_os_error(error, path) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        # Removing fails as well where the folder is no folder; the first error is the one to tell.
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise explain_os_error(error, path) from error
         raise
 
 
 def explain_os_error(error: OSError, path: Path) -> Exception:
-    """A full disk or an unwritable place as a `UserError` with its remedy; anything else unchanged."""
+    """A full disk or an unwritable place as a `UserError` with its remedy; others unchanged."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no space left on the disk while writing {path}: free some space there, or point "
-            "PGOLF_CACHE, PGOLF_DATA or out_dir=... to another disk, and run the same command again; "
-            "finished stages are kept"
+            "PGOLF_CACHE, PGOLF_DATA or out_dir=... to another disk, and run the same command "
+            "again; finished stages are kept"
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if error.errno in UNWRITABLE:
         return UserError(f"cannot write {path}: {error.strerror}; choose a writable folder")
     return error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -52,12 +53,14 @@ class Hardware:
         """Look at the machine and decide.
 
         Raises:
-            UserError: CUDA or more GPUs are asked for than there are.
+            UserError: CUDA or more GPUs are asked for than there are, or no worker.
         """
         num_gpus = count_gpus() if self.device != "cpu" else 0
         device = self.device if self.device != "auto" else ("cuda" if num_gpus else "cpu")
         if device == "cuda" and num_gpus == 0:
             raise UserError("hardware asks for CUDA but no GPU is found: use hardware=cpu or auto")
+        if self.num_workers is not None and self.num_workers < 1:
+            raise UserError(f"hardware.num_workers={self.num_workers}: expected 1 or more, or null")
         num_workers = self.num_workers or (num_gpus if device == "cuda" else 1)
         if device == "cuda" and num_workers > num_gpus:
             raise UserError(
@@ -68,7 +71,7 @@ class Hardware:
         if precision == "auto":
             precision = "bf16" if device == "cuda" else "fp32"
         compiles = self.compile if self.compile is not None else device == "cuda"
-        threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
+        threads = max(1, usable_cpus() // num_workers)
         return Devices(device, num_workers, precision, self.attention, compiles, threads)
 
 
@@ -82,3 +85,10 @@ def count_gpus() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def usable_cpus() -> int:
+    """Number of cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

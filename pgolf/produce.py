@@ -31,10 +31,17 @@ def produce(context: Context) -> None:
     """Run every stage of the job that is not finished yet, in order."""
     parts = Parts(context)
     run_stage(context, "train", "train", parts.train)
-    run_stage(context, "score_trained", "diagnostic", lambda f: parts.score(f, "trained", "train", "raw"))
+    run_stage(
+        context, "score_trained", "diagnostic", lambda f: parts.score(f, "trained", "train", "raw")
+    )
     run_stage(context, "score_ema", "diagnostic", lambda f: parts.score(f, "ema", "train", "ema"))
     run_stage(context, "ttt", "train", parts.adapt)
-    run_stage(context, "score_adapted", "diagnostic", lambda f: parts.score(f, "adapted", "ttt", "adapted"))
+    run_stage(
+        context,
+        "score_adapted",
+        "diagnostic",
+        lambda f: parts.score(f, "adapted", "ttt", "adapted"),
+    )
     run_stage(context, "pack", "train", parts.pack)
 
 
@@ -95,9 +102,12 @@ class Parts:
             f"{self.world.world_size} worker(s) on {self.world.device.type}, "
             f"{self.world.precision}, attention {backend}"
         )
+        self.context.events.emit(
+            "devices", "start", gpus=self.world.device_names(), attention=backend
+        )
         model: nn.Module = instantiate(self.config["model"], _convert_="all").to(self.world.device)
         count = sum(p.numel() for p in model.parameters())
-        self.context.events.emit("model", "start", parameters=count, attention=backend)
+        self.context.events.emit("model", "start", parameters=count)
         self.context.say(f"model: {count:,} parameters")
         return model
 
@@ -206,7 +216,9 @@ class Parts:
                 instantiate(self.config["codec"], _convert_="all"),
                 self.job["tokenizer_fingerprint"],
             )
-            info["code_bytes"] = write_code(shipped, (self.config["eval"]["_target_"].rpartition(".")[0],))
+            info["code_bytes"] = write_code(
+                shipped, (self.config["eval"]["_target_"].rpartition(".")[0],)
+            )
         world.barrier()
         return info
 
@@ -238,6 +250,8 @@ def save_weights(weights: Weights, path: Path) -> None:
     except Exception as error:  # safetensors raises its own type on a full disk
         partial.unlink(missing_ok=True)
         if "os error" in str(error).lower():
-            raise OSError(28 if "space" in str(error).lower() else 5, str(error), str(path)) from error
+            raise OSError(
+                28 if "space" in str(error).lower() else 5, str(error), str(path)
+            ) from error
         raise
     partial.replace(path)

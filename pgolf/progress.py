@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -43,7 +44,7 @@ class Bar:
     """What the working code sees: `advance(n)` and an optional note such as `loss 3.21`."""
 
     def advance(self, n: float = 1, note: str = "") -> None:
-        """Count n more units done; the base bar, used on all ranks but the main one, shows nothing."""
+        """Count n more units done; this bar, that of all ranks but the main one, shows nothing."""
 
 
 class _TerminalBar(Bar):
@@ -51,7 +52,7 @@ class _TerminalBar(Bar):
         self._progress, self._task = progress, task
 
     def advance(self, n: float = 1, note: str = "") -> None:
-        fields = {"note": note} if note else {}
+        fields: dict[str, Any] = {"note": note} if note else {}
         self._progress.update(self._task, advance=n, **fields)
 
 

@@ -41,11 +41,18 @@ class Tokenizer(Protocol):
 
 
 class DataSource(Protocol):
-    """Where text comes from; `prepare` turns it into shards, a byte sidecar and a manifest."""
+    """Where text comes from, in two steps that are cached each by itself.
+
+    `documents` does what needs no tokenizer (read, remove duplicates, divide); `tokenize` fits the
+    tokenizer on training text and writes shards, byte sidecar, `tokenizer/` and manifest.
+    """
 
     def check(self) -> None: ...
     def cache_key(self) -> dict[str, Any]: ...
-    def prepare(self, tokenizer: Tokenizer, folder: Path, show: bool) -> Manifest: ...
+    def documents(self, folder: Path, show: bool) -> object: ...
+    def tokenize(
+        self, documents: Path, tokenizer: Tokenizer, folder: Path, show: bool
+    ) -> Manifest: ...
 
 
 class Loader(Protocol):

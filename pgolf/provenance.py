@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.files import sha256_json
+from pgolf.hardware import usable_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,7 +66,7 @@ def collect(
         "platform": platform.platform(),
         "cpu": cpu_model(),
         "cpu_count": os.cpu_count(),
-        "cpus_usable": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cpus_usable": usable_cpus(),
         "gpus": list(gpus),
         "packages": package_versions(),
     }

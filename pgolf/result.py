@@ -68,7 +68,7 @@ def judge_eligibility(
     budgets: Sequence[Mapping[str, Any]],
     calibration: str,
     scored_bytes: int,
-    document_bytes: int,
+    document_bytes: int | None,
     scored_tokens: int,
     stream_tokens: int,
     official_validation: bool | None = None,
@@ -82,7 +82,8 @@ def judge_eligibility(
         budgets: as in result.json, `{name, limit_s or None, charged_s, ...}`.
         calibration: text that the quantizer looked at: "training text", "none" or another name.
         scored_bytes: raw bytes that the scored tokens stand for.
-        document_bytes: raw UTF-8 bytes of the validation documents.
+        document_bytes: raw UTF-8 bytes of the validation documents; None where only their shards
+            are there, so that the text cannot be counted.
         scored_tokens: tokens scored for the final score.
         stream_tokens: tokens of the validation stream; all but the first can be scored.
         official_validation: whether the text is the first 50,000 FineWeb documents; None: unknown.
@@ -96,7 +97,7 @@ def judge_eligibility(
     reasons += [_over(budget) for budget in budgets if _is_over(budget)]
     if calibration not in FAIR_CALIBRATION:
         reasons.append(f"The quantizer was calibrated on {calibration}, not on training text.")
-    if scored_bytes != document_bytes:
+    if document_bytes is not None and scored_bytes != document_bytes:
         reasons.append(
             f"The score counts {scored_bytes:,} bytes, the validation documents have "
             f"{document_bytes:,}."
@@ -110,6 +111,10 @@ def judge_eligibility(
         notes.append(
             "The validation text is not the first 50,000 FineWeb documents: compare this score "
             "with runs on the same text only."
+        )
+    if document_bytes is None:
+        notes.append(
+            "Bytes are those of the published sidecar: the text itself is not there to be counted."
         )
     track = TRACK_ADAPTIVE if adaptive else TRACK_FIXED
     return Eligibility(not reasons, track, reasons, notes)

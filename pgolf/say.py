@@ -1,4 +1,4 @@
-"""What a run tells its user: one line on the terminal and the same line, with the time, in log.txt."""
+"""What a run tells its user: a line on the terminal and the same, with the time, in log.txt."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import importlib.util
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -32,7 +33,13 @@ def configuration_parameters(target: str) -> dict[str, Parameter]:
         UserError: no such module, or it defines no such name.
     """
     module_name, _, name = target.rpartition(".")
-    tree = ast.parse(_source_of(module_name, target).read_text(encoding="utf-8"))
+    path = _source_of(module_name, target)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}:{line}" if line else str(path)
+        raise UserError(f"_target_ {target}: {where} is no valid Python: {error}") from error
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _keyword_only(node)
@@ -46,17 +53,21 @@ def configuration_parameters(target: str) -> dict[str, Parameter]:
 
 
 def _source_of(module_name: str, target: str) -> Path:
-    # Each package is searched in its parent's folders: nothing is imported on the way.
-    search: list[str] | None = None
+    if not module_name:
+        raise UserError(f"_target_ {target}: expected a dotted path, package.module.Class")
     parts = module_name.split(".")
-    for depth in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: depth + 1]), search)
+    # The outermost package may be found by a hook (an editable install), so all finders are asked;
+    # further ones are searched in their parent's folders, where nothing is imported on the way.
+    spec = importlib.util.find_spec(parts[0])
+    for depth in range(1, len(parts) + 1):
         if spec is None:
-            raise UserError(f"_target_ {target}: there is no module {'.'.join(parts[: depth + 1])}")
-        search = list(spec.submodule_search_locations or [])
-    if spec is None or spec.origin is None:
+            raise UserError(f"_target_ {target}: there is no module {'.'.join(parts[:depth])}")
+        if depth < len(parts):
+            search = list(spec.submodule_search_locations or [])
+            spec = PathFinder.find_spec(".".join(parts[: depth + 1]), search)
+    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
         raise UserError(f"_target_ {target}: {module_name} has no source file")
-    return Path(spec.origin)
+    return Path(str(spec.origin))
 
 
 def _keyword_only(function: ast.FunctionDef) -> dict[str, Parameter]:
@@ -112,9 +123,10 @@ def _fits(value: Any, annotation: ast.expr) -> bool:
             return isinstance(value, bool)
         case ast.Name(id="str"):
             return isinstance(value, str)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choice):
-            items = choice.elts if isinstance(choice, ast.Tuple) else [choice]
-            return value in [item.value for item in items if isinstance(item, ast.Constant)]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
+            items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            choices = [item.value for item in items if isinstance(item, ast.Constant)]
+            return any(value == choice and type(value) is type(choice) for choice in choices)
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
             return isinstance(value, list) and all(_fits(v, item) for v in value)
         case ast.Subscript(value=ast.Name(id="dict")):

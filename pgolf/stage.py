@@ -1,8 +1,9 @@
 """Finished stages, addressed by what went into them: found, locked, published whole, checked.
 
 An entry is a folder `ROOT/STAGE/KEY/` with the stage's files and `done.json`, which lists every
-file with its size and sha256. It is made in `KEY.work/` beside it and renamed when it is whole, so
-a killed stage leaves its checkpoints there for the same command to continue from.
+file with its size and sha256 and holds a hash of itself. It is made in `KEY.work/` beside it and
+renamed when it is whole, so a killed stage leaves its checkpoints there for the same command to
+continue from.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ def stage_key(stage: str, packages: tuple[str, ...], **inputs: Any) -> str:
 
 
 def _code_hash(packages: tuple[str, ...]) -> str:
-    files = sorted(p for name in packages for p in [*CODE.glob(f"{name}/**/*.py"), CODE / f"{name}.py"])
-    return sha256_json({str(p.relative_to(CODE)): sha256_file(p) for p in files if p.is_file()})
+    files: set[Path] = set()
+    for name in packages:
+        found = {p for p in [*CODE.glob(f"{name}/**/*.py"), CODE / f"{name}.py"] if p.is_file()}
+        assert found, f"pgolf has no package or module {name}: its changes would not be noticed"
+        files |= found
+    return sha256_json({str(path.relative_to(CODE)): sha256_file(path) for path in files})
 
 
 class Stage:
@@ -60,15 +65,17 @@ class Stage:
 
         A damaged entry is named, set aside and None returned, so that it is built again.
         """
-        record = self.folder / DONE
-        if not record.exists():
+        if not self.folder.exists():
             return None
-        fault = _fault(self.folder, record)
-        if fault is None:
-            return json.loads(record.read_text(encoding="utf-8"))["info"]  # type: ignore[no-any-return]
+        try:
+            return _read_entry(self.folder)
+        except _DamagedError as damage:
+            fault = damage
         aside = self.folder.with_name(f"{self.key}.damaged-{time.time_ns()}")
         os.replace(self.folder, aside)
-        self._say(f"cache entry {self.folder} is damaged ({fault}): set aside as {aside.name}, rebuilding")
+        self._say(
+            f"cache entry {self.folder} is damaged ({fault}): set aside as {aside.name}, rebuilding"
+        )
         return None
 
     @contextmanager
@@ -89,7 +96,9 @@ class Stage:
             yield
 
     def publish(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Make the work folder the entry, atomically; returns `info`."""
+        """Make the work folder the entry, atomically; returns `info` as `find` will."""
+        for path in self.work.rglob(".*.partial"):  # what a killed writer left
+            path.unlink()
         files = {
             str(path.relative_to(self.work)): {
                 "bytes": path.stat().st_size,
@@ -98,28 +107,46 @@ class Stage:
             for path in sorted(self.work.rglob("*"))
             if path.is_file()
         }
-        write_json(self.work / DONE, {"stage": self.name, "files": files, "info": info})
+        entry = json.loads(json.dumps({"stage": self.name, "files": files, "info": info}))
+        write_json(self.work / DONE, {**entry, "sha256": sha256_json(entry)})
         if self.folder.exists():
             shutil.rmtree(self.folder)
         os.replace(self.work, self.folder)
-        return info
+        published: dict[str, Any] = entry["info"]
+        return published
+
+    def empty_work(self) -> None:
+        """Begin anew, for a stage that does not continue from what a killed one left."""
+        self.discard_work()
+        self.work.mkdir(parents=True)
 
     def discard_work(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
 
 
-def _fault(folder: Path, record: Path) -> str | None:
-    """What is wrong with an entry, or None."""
+class _DamagedError(Exception):
+    """An entry is not what was published; the message says in what."""
+
+
+def _read_entry(folder: Path) -> dict[str, Any]:
+    """The information of an entry whose record and files are those that were published."""
+    if not (folder / DONE).is_file():
+        raise _DamagedError(f"{DONE} is missing")
     try:
-        files = json.loads(record.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError):
-        return f"{DONE} cannot be read"
-    for name, expected in files.items():
+        entry = json.loads((folder / DONE).read_text(encoding="utf-8"))
+        expected_sha256 = entry.pop("sha256")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _DamagedError(f"{DONE} cannot be read") from error
+    if sha256_json(entry) != expected_sha256:
+        raise _DamagedError(f"{DONE} has another content than when it was written")
+    for name, expected in entry["files"].items():
         path = folder / name
         if not path.is_file():
-            return f"{name} is missing"
+            raise _DamagedError(f"{name} is missing")
         if path.stat().st_size != expected["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+            size = path.stat().st_size
+            raise _DamagedError(f"{name} has {size} bytes instead of {expected['bytes']}")
         if sha256_file(path) != expected["sha256"]:
-            return f"{name} has another sha256 than when it was written"
-    return None
+            raise _DamagedError(f"{name} has another sha256 than when it was written")
+    info: dict[str, Any] = entry["info"]
+    return info

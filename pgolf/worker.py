@@ -63,8 +63,9 @@ def seed_everything(seed: int) -> None:
 
 def _report(context: Context, job: Path, error: BaseException) -> None:
     """Tell the launcher why: one file beside the job, and the traceback in the log."""
+    trace = "".join(traceback.format_exception(error))
     if isinstance(error, OSError):
-        error = explain_os_error(error, Path(error.filename or context.run_folder))  # type: ignore[assignment]
+        error = explain_os_error(error, Path(error.filename or context.run_folder))
     known = isinstance(error, UserError | RunFailed)
     message = str(error) if known else f"{type(error).__name__}: {error}"
     if not isinstance(error, UserError):
@@ -73,7 +74,7 @@ def _report(context: Context, job: Path, error: BaseException) -> None:
             "  the same command continues from the last checkpoint and reuses finished stages"
         )
     try:
-        context.say.keep("".join(traceback.format_exception(error)))
+        context.say.keep(trace)
         kind = "user" if isinstance(error, UserError) else "run"
         if not failure_file(job).exists():
             write_json(failure_file(job), {"kind": kind, "message": message})

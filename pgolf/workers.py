@@ -18,18 +18,16 @@ PR_SET_PDEATHSIG = 1
 GRACE_S = 4.0
 
 
-def inside_torchrun() -> bool:
-    """Whether this process was itself started as one of several (torchrun, srun with RANK set)."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def run_job(job: Path, devices: Devices, extra_path: str | None = None) -> None:
+def run_job(
+    job: Path, devices: Devices, extra_path: str | None = None, port: int | None = None
+) -> None:
     """Run `pgolf.worker JOB` in fresh worker processes and wait for their end.
 
     Args:
         job: the job's JSON file; a worker that fails writes `<job>.failure.json` beside it.
         devices: number of workers and threads.
         extra_path: put before everything else on the workers' module path.
+        port: start only the worker of this process's own RANK; all meet at this port.
 
     Raises:
         UserError, RunFailed: as the worker that failed reported.
@@ -40,13 +38,16 @@ def run_job(job: Path, devices: Devices, extra_path: str | None = None) -> None:
     # -P keeps the current folder off the module path: workers import the installed package.
     command = [sys.executable, "-P", "-m", "pgolf.agent", "--standalone"]
     command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
-    if inside_torchrun():
+    environment = _environment(devices, extra_path)
+    if port is not None:
         command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
+        # Each job meets at a port of its own, not in the store that torchrun keeps for launchers.
+        environment |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
     process = subprocess.Popen(
         command,
-        env=_environment(devices, extra_path),
+        env=environment,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509
+        preexec_fn=_die_with_parent,
     )
     try:
         code = _wait(process)
@@ -99,7 +100,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for a SIGTERM when the parent dies; elsewhere the handler of the parent has to do."""
+    """Ask Linux for a SIGTERM when the parent dies; elsewhere the parent's handler has to do."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -123,6 +124,7 @@ def raise_failure(path: Path, code: int) -> None:
     if code in (130, -signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt
     raise RunFailed(
-        f"a worker process ended with code {code} without a message (killed, or out of memory): "
-        "the same command continues from the last checkpoint"
+        f"a worker process ended with code {code} without a message (killed, out of "
+        "memory, or it could not start: see above): the same command continues from the last "
+        "checkpoint"
     )

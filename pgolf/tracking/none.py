@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
 class NoTracking:
-    """Takes everything and does nothing."""
+    """Takes everything and does nothing.
+
+    Args:
+        say: what other sinks tell their user through; there is nothing to tell.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        del say
 
     def check(self) -> None:
         """Nothing can be wrong."""

@@ -5,10 +5,11 @@ The loop orchestrates and holds no science: optimizer, model, schedule and avera
 
 from __future__ import annotations
 
+import copy
 import itertools
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,13 @@ from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.events import EventLog
-from pgolf.progress import Bar, track
-from pgolf.protocols import Loader, Optimizer
+from pgolf.progress import track
+from pgolf.protocols import Loader, Model, Optimizer
 from pgolf.train.ema import WeightAverage
 from pgolf.train.schedule import lr_warmdown, recurrence_on
 
 RAMP_BELOW_STEPS = 3000
-PHASE = "train"
+PHASE, WARM_UP = "train", "warm-up"
 
 
 @dataclass
@@ -99,20 +100,17 @@ class Trainer:
         """Train `model` in place; returns the average of its weights and where the loop ended.
 
         Args:
-            model: holds the weights.
             forward: the same model, compiled or not: `forward(ids_BT, targets_BT) -> loss`.
-            loader: batches of the training split.
             checkpoints: where to resume from and to save to.
 
         Raises:
-            RunFailed: the loss is not finite.
+            RunFailed: the loss is not finite; every rank raises it.
         """
-        loop = _Loop(self, model, forward, optimizer, loader, world, clock, events)
-        resumed = loop.restore(checkpoints)
-        if not resumed:
-            loop.warm_up(self.compile_warmup_steps if world.device.type == "cuda" else 0)
+        loop = _Loop(self, model, forward, optimizer, loader, world, clock, events, checkpoints)
+        loop.restore()
+        loop.warm_up(self.compile_warmup_steps if world.device.type == "cuda" else 0)
         with clock.phase(PHASE, "train"):
-            loop.run(checkpoints)
+            loop.run()
         return loop.average, loop.state
 
     def uses_ramp(self) -> bool:
@@ -134,16 +132,15 @@ class _Loop:
         world: World,
         clock: Clock,
         events: EventLog,
+        checkpoints: Checkpoints,
     ) -> None:
         self.settings, self.model, self.forward = settings, model, forward
         self.optimizer, self.world, self.clock, self.events = optimizer, world, clock, events
-        self.loader = loader
+        self.loader, self.checkpoints = loader, checkpoints
         self.average = WeightAverage(model, decay=settings.ema_decay, ramp=settings.uses_ramp())
         self.state = TrainState()
         self.micro_seqs = min(settings.micro_batch_seqs, settings.batch_seqs // world.world_size)
         self.accumulation = settings.batch_seqs // (self.micro_seqs * world.world_size)
-
-    # -- one optimizer step ------------------------------------------------------------------
 
     def forward_backward(self) -> Tensor:
         """Accumulate the gradients of one batch; returns the mean loss of this rank, on device."""
@@ -182,88 +179,94 @@ class _Loop:
         by_time = state.elapsed_s / settings.max_seconds if settings.max_seconds else 0.0
         return min(1.0, max(by_steps, by_time))
 
+    def switch_recurrence(self, on: bool) -> None:
+        cast(Model, self.model).recurrence(on)
+
+    def lr_scale(self) -> float:
+        return lr_warmdown(self.progress(), warmdown_frac=self.settings.warmdown_frac)
+
     def train_step(self) -> Tensor:
         state, settings = self.state, self.settings
-        progress = self.progress()
-        self.model.recurrence(recurrence_on(progress, settings.recurrence_start_frac))
+        self.switch_recurrence(recurrence_on(self.progress(), settings.recurrence_start_frac))
         loss = self.forward_backward()
         self.average_gradients()
-        self.optimizer.step(lr_warmdown(progress, warmdown_frac=settings.warmdown_frac), state.step)
+        self.optimizer.step(self.lr_scale(), state.step)
         self.average.update(state.step)
         state.step += 1
         state.tokens_seen += settings.batch_seqs * settings.seq_len
         return loss
 
-    # -- before, during, after ----------------------------------------------------------------
-
     def warm_up(self, steps: int) -> None:
         """Run steps without and with recurrence so that all is compiled, then put all back."""
         if steps == 0:
             return
-        saved = _clone(self.snapshot())
-        with self.clock.phase("warm-up", "train"):
-            with track("compile", 2 * steps, show=self.world.is_main) as bar:
-                for on, _ in itertools.product((False, True), range(steps)):
-                    self.model.recurrence(on)
-                    self.forward_backward()
-                    self.average_gradients()
-                    self.optimizer.step(1.0, 0)
-                    bar.advance()
+        saved = copy.deepcopy(self.snapshot())
+        with (
+            self.clock.phase(WARM_UP, "train"),
+            track("compile", 2 * steps, show=self.world.is_main) as bar,
+        ):
+            for on, _ in itertools.product((False, True), range(steps)):
+                self.switch_recurrence(on)
+                self.forward_backward()
+                self.average_gradients()
+                self.optimizer.step(1.0, 0)
+                self.beat()
+                bar.advance()
         self.load_snapshot(saved)
 
-    def run(self, checkpoints: Checkpoints) -> None:
+    def run(self) -> None:
         settings, state = self.settings, self.state
         saved_at = state.elapsed_s
-        total, unit = (settings.num_steps or settings.max_seconds, "step")
-        if not settings.num_steps:
-            unit = "s"
-        with track("train", float(total or 0), unit, self.world.is_main) as bar:
-            bar.advance(state.step if unit == "step" else state.elapsed_s)
+        by_steps = settings.num_steps is not None
+        total, unit = (settings.num_steps, "step") if by_steps else (settings.max_seconds, "s")
+        with track("train", float(total or 0.0), unit, self.world.is_main) as bar:
+            bar.advance(state.step if by_steps else state.elapsed_s)
             while self.progress() < 1.0:
-                before = state.elapsed_s
+                before, lr_scale = state.elapsed_s, self.lr_scale()
                 loss = self.train_step()
-                self.read_clock(checkpoints)
-                self.log(loss, bar, 1 if unit == "step" else state.elapsed_s - before)
-                if state.elapsed_s - saved_at >= settings.checkpoint_every_s:
-                    checkpoints.save(self.snapshot(), self.world)
+                self.read_clock()
+                saves = state.elapsed_s - saved_at >= settings.checkpoint_every_s
+                note = self.log(loss, lr_scale, saves)
+                bar.advance(1 if by_steps else state.elapsed_s - before, note)
+                if saves:
+                    self.checkpoints.save(self.snapshot(), self.world)
                     saved_at = state.elapsed_s
-        self.model.recurrence(True)
+        self.switch_recurrence(True)
 
-    def read_clock(self, checkpoints: Checkpoints) -> None:
-        """Elapsed seconds of rank 0 on every rank, so that all end and switch at the same step."""
+    def read_clock(self) -> None:
+        """Elapsed seconds of rank 0 on every rank, so that all end and switch at the same step.
+
+        The number stays on the CPU: no rank waits for its GPU, whose queue the next steps fill.
+        """
         elapsed = torch.tensor(self.clock.seconds(PHASE), dtype=torch.float64)
-        if self.world.world_size > 1:
-            elapsed = self.world.broadcast_(elapsed.to(self.world.device))
-        self.state.elapsed_s = float(elapsed)
-        if self.world.is_main:
-            checkpoints.beat(self.state.elapsed_s)
+        self.state.elapsed_s = float(self.world.broadcast_(elapsed))
+        self.beat()
 
-    def log(self, loss: Tensor, bar: Bar, advance: float) -> None:
+    def beat(self) -> None:
+        if self.world.is_main:
+            self.checkpoints.beat({name: self.clock.seconds(name) for name in (PHASE, WARM_UP)})
+
+    def log(self, loss: Tensor, lr_scale: float, saves: bool) -> str:
+        """Emit the loss where it is due, and check it before a checkpoint keeps the weights."""
         state = self.state
-        note = ""
-        if state.step % self.settings.log_every == 0 or state.step == 1 or self.progress() >= 1.0:
-            state.last_loss = float(self.world.mean_(loss))
-            if not state.last_loss < float("inf"):
-                raise RunFailed(
-                    f"training loss is {state.last_loss} at step {state.step}: lower "
-                    "optim.matrix_lr or optim.embed_lr, or use hardware.precision=fp32"
-                )
-            note = f"loss {state.last_loss:.3f}"
-            self.events.emit(
-                "train_step",
-                "train",
-                step=state.step,
-                elapsed_s=round(state.elapsed_s, 3),
-                tokens=state.tokens_seen,
-                **{
-                    "train/loss": state.last_loss,
-                    "train/lr_scale": lr_warmdown(
-                        self.progress(), warmdown_frac=self.settings.warmdown_frac
-                    ),
-                    "perf/tokens_per_s": state.tokens_seen / max(state.elapsed_s, 1e-9),
-                },
+        due = state.step % self.settings.log_every == 0 or state.step == 1
+        if not (due or saves or self.progress() >= 1.0):
+            return ""
+        state.last_loss = float(self.world.mean_(loss))
+        if not math.isfinite(state.last_loss):
+            raise RunFailed(
+                f"training loss is {state.last_loss} at step {state.step}: lower the learning "
+                "rates (optim.matrix_lr, optim.embed_lr or optim.lr) or use hardware.precision=fp32"
             )
-        bar.advance(advance, note)
+        counters = {"step": state.step, "tokens": state.tokens_seen}
+        metrics = {
+            "train/loss": state.last_loss,
+            "train/lr_scale": lr_scale,
+            "perf/tokens_per_s": state.tokens_seen / max(state.elapsed_s, 1e-9),
+        }
+        elapsed_s = round(state.elapsed_s, 3)
+        self.events.emit("train_step", "train", elapsed_s=elapsed_s, **counters, **metrics)
+        return f"loss {state.last_loss:.3f}"
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -283,25 +286,15 @@ class _Loop:
         self.state = TrainState(**saved["state"])
         torch.set_rng_state(saved["rng"])
 
-    def restore(self, checkpoints: Checkpoints) -> bool:
+    def restore(self) -> None:
         """Continue from the newest checkpoint, charging only the seconds that were used."""
-        saved, used_s = checkpoints.load(self.world), checkpoints.used_s()
+        saved, used_s = self.checkpoints.load(self.world), self.checkpoints.used_s()
         if saved is not None:
             self.load_snapshot(saved)
         # Seconds after the last checkpoint bought nothing, but they were used.
-        self.state.elapsed_s = max(self.state.elapsed_s, used_s)
+        self.state.elapsed_s = max(self.state.elapsed_s, used_s.get(PHASE, 0.0))
         self.clock.add(PHASE, "train", self.state.elapsed_s)
-        if saved is None:
-            return False
-        self.events.emit("resume", "train", step=self.state.step, elapsed_s=self.state.elapsed_s)
-        return True
-
-
-def _clone(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _clone(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_clone(item) for item in value)
-    return value
+        self.clock.add(WARM_UP, "train", used_s.get(WARM_UP, 0.0))
+        if saved is not None:
+            state = self.state
+            self.events.emit("resume", "train", step=state.step, elapsed_s=state.elapsed_s)

@@ -1,0 +1,101 @@
+"""Bytes of one set of weights in pgolf's container and as published (torch.save, shuffle, brotli).
+
+python bench/container_size.py [FILE] [--json]: FILE is a published artifact (int6.ptz); both sides
+use brotli 11. What comes back from the container is compared with what went in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import brotli
+import numpy as np
+import torch
+
+from pgolf.artifact import describe, read_artifact, write_artifact
+from pgolf.codec.brotli_codec import BrotliCodec
+from pgolf.quant.codes import Codes, IntTensor
+
+DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "v15_h100.int6.ptz"
+SHUFFLE_HEADER = 5  # bytes: a mark and the stride, before the shuffled data
+MODEL = {
+    "_target_": "pgolf.model.recurrent.RecurrentGPT", "vocab_size": 8192, "num_layers": 11,
+    "model_dim": 512, "num_heads": 8, "num_kv_heads": 4, "rope_dims": 16, "train_seq_len": 2048,
+    "num_loops": 2, "loop_start": 3, "loop_end": 5, "parallel_start": 7, "xsa_last_n": 11,
+}  # fmt: skip
+
+
+def read_published(path: Path) -> Codes:
+    """Codes, scales and fp16 tensors of a published artifact."""
+    shuffled = np.frombuffer(brotli.decompress(path.read_bytes()), np.uint8)[SHUFFLE_HEADER:]
+    data = np.empty_like(shuffled)
+    data[0::2], data[1::2] = np.split(shuffled, [(len(shuffled) + 1) // 2])
+    saved = torch.load(io.BytesIO(data.tobytes()), weights_only=True)
+    weights, kinds = saved["w"], saved["m"]
+    tensors: dict[str, IntTensor | torch.Tensor] = {}
+    for name, kind in kinds.items():
+        if name in weights:
+            tensors[name] = weights[name]
+        else:
+            bits = int(kind.partition("(int")[2].rstrip(")"))
+            tensors[name] = IntTensor(weights[f"{name}.q"], weights[f"{name}.scale"], bits)
+    return Codes(tensors)
+
+
+def measure(path: Path) -> dict[str, Any]:
+    codes = read_published(path)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        ours = write_artifact(
+            Path(folder), MODEL, codes, BrotliCodec(quality=11, lgwin=24), "0" * 64
+        )
+        write_s = time.perf_counter() - start
+        start = time.perf_counter()
+        artifact = read_artifact(Path(folder))
+        read_s = time.perf_counter() - start
+    before, after = codes.weights(), artifact.codes.weights()
+    published = path.stat().st_size
+    return {
+        "published_bytes": published,
+        "pgolf_bytes": ours,
+        "ratio": ours / published,
+        "identical": all(torch.equal(before[name], after[name]) for name in before),
+        "write_s": write_s,
+        "read_s": read_s,
+        "header_bytes": describe(artifact)["header_bytes"],
+        "streams": describe(artifact)["streams"],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, nargs="?", default=DEFAULT)
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    arguments = parser.parse_args()
+    if not arguments.file.is_file():
+        reason = f"no {arguments.file}: name a published int6.ptz"
+        print(json.dumps({"skipped": reason}) if arguments.json else f"skipped: {reason}")
+        return 0
+    found = measure(arguments.file)
+    if arguments.json:
+        print(json.dumps(found))
+        return 0
+    print(f"published  {found['published_bytes']:>12,} bytes")
+    print(f"pgolf      {found['pgolf_bytes']:>12,} bytes, ratio {found['ratio']:.5f}")
+    for stream in found["streams"]:
+        print(f"  {stream['name']:<8} {stream['raw_bytes']:>12,} -> {stream['encoded_bytes']:,}")
+    print(f"  {'header':<8} {'':>12}    {found['header_bytes']:,}")
+    print(f"identical  {found['identical']}, written in {found['write_s']:.1f} s, "
+          f"read in {found['read_s']:.1f} s")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

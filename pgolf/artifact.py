@@ -1,0 +1,288 @@
+"""The artifact: one file from which the model is rebuilt, with nothing else but pgolf's code.
+
+It holds the weights' codes, the model's configuration, the tokenizer's fingerprint and the name of
+the class that decodes it. docs/artifact_format.md describes every byte.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+
+from pgolf.container import join, malformed, split
+from pgolf.errors import UserError
+from pgolf.files import atomic_writer
+from pgolf.layout import Entry, codes_of, parse_entry, stream_sizes, streams_of
+from pgolf.progress import track
+from pgolf.quant.codes import Codes
+
+FILE = "model.pgolf"
+CODECS, MODELS = "pgolf.codec", "pgolf.model"
+# Encoded one by one: several at a time, with progress; brotli loses nothing by it.
+CHUNK_BYTES = 2**21
+
+
+class Codec(Protocol):
+    """Bytes to fewer bytes and back; decoding needs no arguments but the class's defaults."""
+
+    name: str
+
+    def encode(self, data: bytes) -> bytes: ...
+    def decode(self, data: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Bytes of a stream before the codec, and of each of its encoded chunks."""
+
+    name: str
+    raw_bytes: int
+    chunk_bytes: list[int]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an artifact file says.
+
+    Args:
+        file: where it lies.
+        file_bytes: its size.
+        format_version: of the container.
+        model_config: arguments of the model's class, with `_target_`.
+        tokenizer_fingerprint: of the tokenizer whose ids the model reads.
+        codec: name of the codec.
+        entries, streams: what lies where.
+        codes: the weights.
+    """
+
+    file: Path
+    file_bytes: int
+    format_version: int
+    model_config: dict[str, Any]
+    tokenizer_fingerprint: str
+    codec: str
+    entries: list[Entry]
+    streams: list[Stream]
+    codes: Codes
+
+
+def write_artifact(
+    folder: Path,
+    model_config: dict[str, Any],
+    codes: Codes,
+    codec: Codec,
+    tokenizer_fingerprint: str,
+) -> int:
+    """Write `model.pgolf` into the folder, atomically; returns its bytes on disk.
+
+    Args:
+        model_config: plain values, with `_target_`.
+        codec: an instance of a class in pgolf.codec, where every reader finds it.
+
+    Raises:
+        UserError: a reader could not find the model's or the codec's class.
+    """
+    file = folder / FILE
+    check_targets(model_config, file)
+    codec_target = f"{type(codec).__module__}.{type(codec).__qualname__}"
+    find_class(CODECS, codec_target, file)()  # as every reader will build it
+    entries, data = streams_of(codes)
+    encoded = encode_streams(data, codec)
+    header = {
+        "codec": codec_target,
+        "tokenizer": tokenizer_fingerprint,
+        "model": model_config,
+        "streams": {name: [len(chunk) for chunk in chunks] for name, chunks in encoded.items()},
+        "tensors": [entry.as_json() for entry in entries],
+    }
+    with atomic_writer(file) as out:
+        out.write(join(header, [chunk for chunks in encoded.values() for chunk in chunks]))
+    return file.stat().st_size
+
+
+def encode_streams(data: dict[str, bytes], codec: Codec) -> dict[str, list[bytes]]:
+    """Each stream's chunks, encoded on all cores."""
+    chunks = [
+        (name, stream[start : start + CHUNK_BYTES])
+        for name, stream in data.items()
+        for start in range(0, len(stream), CHUNK_BYTES)
+    ]
+    encoded: dict[str, list[bytes]] = {name: [] for name in data}
+    total = sum(map(len, data.values())) / 1e6
+    with ThreadPoolExecutor() as pool, track("encode", total, "MB") as bar:
+        results = pool.map(codec.encode, [chunk for _, chunk in chunks])
+        for (name, chunk), result in zip(chunks, results, strict=True):
+            encoded[name].append(result)
+            bar.advance(len(chunk) / 1e6)
+    return encoded
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Read a `model.pgolf`, or the one in a folder.
+
+    Raises:
+        UserError: no such file, not an artifact, damaged, or written by a newer pgolf.
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}): name a {FILE} or its folder, artifact/ "
+            "in a run folder"
+        ) from error
+    version, header, payload = split(data, file)
+    try:
+        entries = [parse_entry(value) for value in header["tensors"]]
+        streams = _parse_streams(header["streams"], stream_sizes(entries), len(payload))
+        codec = find_class(CODECS, header["codec"], file)()
+        codes = codes_of(entries, dict(_decode(streams, payload, codec)))
+        return Artifact(
+            file=file,
+            file_bytes=len(data),
+            format_version=version,
+            model_config=dict(header["model"]),
+            tokenizer_fingerprint=str(header["tokenizer"]),
+            codec=codec.name,
+            entries=entries,
+            streams=streams,
+            codes=codes,
+        )
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise malformed(file, f"{type(error).__name__}: {error}") from error
+
+
+def _parse_streams(chunks: Any, raw_bytes: dict[str, int], payload_bytes: int) -> list[Stream]:
+    """Checks, before anything is decoded, that the chunks fill the file and fit the tensors."""
+    if list(chunks) != list(raw_bytes):
+        raise ValueError(f"streams {list(chunks)}, expected {list(raw_bytes)}")
+    streams = [Stream(name, raw_bytes[name], list(sizes)) for name, sizes in chunks.items()]
+    if not all(type(size) is int and size >= 0 for s in streams for size in s.chunk_bytes):
+        raise ValueError("the size of a chunk is not a number of bytes")
+    total = sum(sum(stream.chunk_bytes) for stream in streams)
+    if total != payload_bytes:
+        raise ValueError(f"{total:,} bytes of chunks, the file has {payload_bytes:,}")
+    return streams
+
+
+def _decode(
+    streams: list[Stream], payload: memoryview, codec: Codec
+) -> Iterator[tuple[str, bytes]]:
+    start = 0
+    for stream in streams:
+        parts = []
+        for size in stream.chunk_bytes:
+            try:
+                parts.append(codec.decode(bytes(payload[start : start + size])))
+            except Exception as error:  # each codec's library has its own
+                raise ValueError(f"{codec.name} cannot decode {stream.name}: {error}") from error
+            start += size
+        data = b"".join(parts)
+        if len(data) != stream.raw_bytes:
+            raise ValueError(
+                f"{len(data):,} bytes of {stream.name}, its tensors take {stream.raw_bytes:,}"
+            )
+        yield stream.name, data
+
+
+def find_class(package: str, target: Any, file: Path) -> Any:
+    """The class at a dotted path, which has to be defined in a module of the package.
+
+    The path comes from a file: nothing that a module merely imports can be named by it.
+
+    Raises:
+        UserError: it is defined nowhere in the package.
+    """
+    module_name, _, name = str(target).rpartition(".")
+    if re.fullmatch(rf"{re.escape(package)}(\.\w+)+", module_name):
+        try:
+            found = getattr(importlib.import_module(module_name), name, None)
+        except ImportError:
+            found = None
+        if isinstance(found, type) and found.__module__ == module_name:
+            return found
+    raise UserError(
+        f"{file}: {target} is no class of {package}: put the file that defines it there, or "
+        "upgrade pgolf if a newer one has it"
+    )
+
+
+def check_targets(config: Any, file: Path) -> None:
+    """Raises UserError when the model's or a nested `_target_` lies outside pgolf.model."""
+    if isinstance(config, dict):
+        if "_target_" in config:
+            find_class(MODELS, config["_target_"], file)
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            check_targets(value, file)
+
+
+def build_model(artifact: Artifact) -> nn.Module:
+    """The model with the dequantized weights, on the CPU, ready for evaluation.
+
+    Raises:
+        UserError: the configuration's class is not pgolf's, or the weights do not fit it.
+    """
+    file, weights = artifact.file, artifact.codes.weights()
+    if "_target_" not in artifact.model_config:
+        raise malformed(file, "the model's configuration has no _target_")
+    check_targets(artifact.model_config, file)
+    try:
+        # Without memory: initial values would be drawn only to be overwritten.
+        with torch.device("meta"):
+            model: nn.Module = instantiate(artifact.model_config, _convert_="all")
+        dtypes = {name: value.dtype for name, value in model.state_dict().items()}
+        cast = {name: value.to(dtypes.get(name, value.dtype)) for name, value in weights.items()}
+        model.load_state_dict(cast, strict=True, assign=True)
+    except (InstantiationException, RuntimeError) as error:
+        raise UserError(
+            f"{file}: its weights or model configuration do not fit this pgolf's "
+            f"{artifact.model_config['_target_']}: use the pgolf that wrote it. {error}"
+        ) from error
+    model.recurrence(True)  # type: ignore[operator]
+    return model.eval()
+
+
+def describe(artifact: Artifact) -> dict[str, Any]:
+    """What `pgolf inspect` shows, as plain values: tensors, bytes of each stream, totals."""
+    parameters = sum(entry.elements for entry in artifact.entries)
+    streams = [
+        {"name": s.name, "raw_bytes": s.raw_bytes, "encoded_bytes": sum(s.chunk_bytes)}
+        for s in artifact.streams
+    ]
+    encoded_bytes = sum(sum(stream.chunk_bytes) for stream in artifact.streams)
+    return {
+        "file": str(artifact.file),
+        "format_version": artifact.format_version,
+        "codec": artifact.codec,
+        "model": artifact.model_config,
+        "tokenizer_fingerprint": artifact.tokenizer_fingerprint,
+        "tensors": [
+            {
+                "name": entry.name,
+                "kind": "fp16" if entry.bits is None else "codes",
+                "shape": list(entry.shape),
+                "bits": entry.bits or 16,
+                "elements": entry.elements,
+            }
+            for entry in artifact.entries
+        ],
+        "streams": streams,
+        "header_bytes": artifact.file_bytes - encoded_bytes,
+        "total_bytes": artifact.file_bytes,
+        "parameters": parameters,
+        "bits_per_parameter": 8 * artifact.file_bytes / max(parameters, 1),
+    }

@@ -1,0 +1,238 @@
+"""`data=fineweb_caseops`: shards that others have tokenized, used where they lie."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pgolf.data.manifest import File, Manifest, Shard, Split
+from pgolf.data.pool import ordered_map
+from pgolf.data.shards import PublishedFiles, check_sidecar, find_published, read_shard
+from pgolf.errors import UserError
+from pgolf.files import sha256_file, write_json
+from pgolf.hardware import usable_cpus
+from pgolf.progress import track
+from pgolf.protocols import Tokenizer
+
+VERSION = 1  # raised whenever the same files would give another inventory or manifest
+INVENTORY, FIRST = "shards.json", "fineweb_val_000000.bin"
+OFFICIAL_DOCUMENTS = 50_000
+SEQ_LEN = 2048  # published totals are those of whole sequences of this length
+MOST_BYTES_A_TOKEN = 32
+SAMPLE_DOCUMENTS = 20
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found in a shard that was read to its end."""
+
+    path: str
+    size: int
+    sha256: str
+    num_values: int
+    largest: int
+    total: int
+
+    def file(self) -> File:
+        return File(self.path, self.size, self.sha256)
+
+
+class PublishedShards:
+    """A folder of `fineweb_train_*.bin`, `fineweb_val_*.bin` and `fineweb_val_bytes_*.bin`.
+
+    Nothing is copied: the manifest names the files where they are.
+
+    Args:
+        path: the folder.
+        tokenizer_path: the SentencePiece model that made the ids; tokenizer.path takes it from here.
+        repository: where the files come from, for messages.
+        val_tokens, val_bytes: published totals of the scored validation; with other totals it is
+            not the official one.
+    """
+
+    def __init__(
+        self, *, path: str, tokenizer_path: str, repository: str, val_tokens: int, val_bytes: int
+    ) -> None:
+        self.path, self.repository = Path(path).expanduser(), repository
+        self.tokenizer_path = tokenizer_path
+        self.val_tokens, self.val_bytes = val_tokens, val_bytes
+
+    def check(self) -> None:
+        """Look at names, headers and lengths.
+
+        Raises:
+            UserError: the folder or a file is missing or damaged; says what to put where.
+        """
+        if not (self.path / FIRST).is_file():
+            raise UserError(
+                f"{self.path}: no published shards in this folder (data.path){self._hint()}. Put "
+                "there fineweb_train_*.bin, fineweb_val_*.bin and fineweb_val_bytes_*.bin of "
+                f"{self.repository}, or use data=embedded or data=local data.path=..."
+            )
+        files = find_published(self.path)
+        if not files.training:
+            raise UserError(
+                f"{self.path}: no fineweb_train_*.bin; put at least one of {self.repository} there"
+            )
+        if not files.sidecars:
+            raise UserError(
+                f"{self.path}: no fineweb_val_bytes_*.bin, so bits per raw byte cannot be counted; "
+                f"put those of {self.repository} there"
+            )
+        for tokens, sidecar in zip(files.validation, files.sidecars, strict=True):
+            check_sidecar(tokens, sidecar)
+
+    def _hint(self) -> str:
+        """Where a little below there are shards: downloads keep the repository's folders."""
+        for depth in range(1, 4):
+            inside = next(self.path.glob("*/" * depth + FIRST), None)
+            if inside is not None:
+                return f"; there are some below, use data.path={inside.parent}"
+        return ""
+
+    def cache_key(self) -> dict[str, Any]:
+        facts = [(path, path.stat()) for path in _all(find_published(self.path))]
+        return {
+            "source": "published",
+            "version": VERSION,
+            "val_tokens": self.val_tokens,
+            "val_bytes": self.val_bytes,
+            "files": [[str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in facts],
+        }
+
+    def documents(self, folder: Path, show: bool) -> dict[str, Any]:
+        """Read every file once and write down what it holds; there are no documents to extract.
+
+        Raises:
+            UserError: a file is damaged, or a sidecar is not of its tokens' length.
+        """
+        self.check()
+        files = find_published(self.path)
+        paths = [path.resolve() for path in _all(files)]
+        seen: list[Seen] = []
+        total = sum(path.stat().st_size for path in paths) / 1e6
+        processes = min(usable_cpus(), len(paths), 1 + int(total // 200))
+        with track("check", total, "MB", show) as bar:
+            for one in ordered_map(examine, paths, processes):
+                seen.append(one)
+                bar.advance(one.size / 1e6)
+        cuts = len(files.training), len(files.training) + len(files.validation)
+        inventory = {
+            "training": [asdict(one) for one in seen[: cuts[0]]],
+            "validation": [asdict(one) for one in seen[cuts[0] : cuts[1]]],
+            "sidecars": [asdict(one) for one in seen[cuts[1] :]],
+        }
+        write_json(folder / INVENTORY, inventory)
+        return inventory
+
+    def tokenize(self, documents: Path, tokenizer: Tokenizer, folder: Path, show: bool) -> Manifest:
+        """Load the tokenizer, see that it made these ids, and write the manifest.
+
+        Raises:
+            UserError: the tokenizer has no model given, or the ids are not its.
+        """
+        if getattr(tokenizer, "path", None) is None:
+            raise UserError(
+                f"{self.path} holds tokens already, so the tokenizer that made them has to be given: "
+                f"tokenizer.path={self.tokenizer_path} (from {self.repository}, folder tokenizers)"
+            )
+        tokenizer.fit([])
+        inventory = json.loads((documents / INVENTORY).read_text(encoding="utf-8"))
+        found = {key: [Seen(**one) for one in value] for key, value in inventory.items()}
+        check_ids([*found["training"], *found["validation"]], tokenizer.vocab_size)
+        check_tokenizer(read_shard(Path(found["validation"][0].path)), tokenizer, self.path)
+        training = [Shard(one.file(), None, one.num_values, None) for one in found["training"]]
+        validation = _validation(found["validation"], found["sidecars"], tokenizer.bos_id)
+        manifest = Manifest(
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            vocab_size=tokenizer.vocab_size,
+            training=Split(training, None, None),
+            validation=validation,
+            official_validation=self.is_official(validation),
+            split_rule=f"as published in {self.repository}",
+            duplicates_removed=None,
+            training_documents_dropped=None,
+            roundtrip=None,
+        )
+        tokenizer.save(folder / "tokenizer")
+        manifest.save(folder)
+        return manifest
+
+    def is_official(self, validation: Split) -> bool:
+        """Whether documents, tokens and bytes are those of the first 50,000 FineWeb documents.
+
+        Published totals leave out the first token and what is beyond whole sequences, at most
+        2,048 tokens.
+        """
+        more_tokens = validation.num_tokens - self.val_tokens
+        more_bytes = (validation.raw_bytes or 0) - self.val_bytes
+        return (
+            validation.num_documents == OFFICIAL_DOCUMENTS
+            and 0 <= more_tokens <= SEQ_LEN
+            and 0 <= more_bytes <= MOST_BYTES_A_TOKEN * SEQ_LEN
+        )
+
+
+def _all(files: PublishedFiles) -> list[Path]:
+    return [*files.training, *files.validation, *files.sidecars]
+
+
+def _validation(tokens: list[Seen], sidecars: list[Seen], bos_id: int) -> Split:
+    """The split, its documents counted by their BOS."""
+    num_documents = sum(int((read_shard(Path(one.path)) == bos_id).sum()) for one in tokens)
+    shards = [
+        Shard(one.file(), counts.file(), one.num_values, counts.total)
+        for one, counts in zip(tokens, sidecars, strict=True)
+    ]
+    return Split(shards, num_documents, None)
+
+
+def examine(path: Path) -> Seen:
+    """Read a shard to its end; raises UserError when it is damaged."""
+    values = read_shard(path)
+    return Seen(
+        str(path),
+        path.stat().st_size,
+        sha256_file(path),
+        len(values),
+        int(values.max(initial=0)),
+        int(values.sum(dtype=np.int64)),
+    )
+
+
+def check_ids(shards: list[Seen], vocab_size: int) -> None:
+    """Raises UserError when a shard has an id that the tokenizer does not."""
+    for shard in shards:
+        if shard.largest >= vocab_size:
+            raise UserError(
+                f"{shard.path}: token id {shard.largest} is outside the tokenizer's vocabulary of "
+                f"{vocab_size}: give the tokenizer that made these shards (tokenizer=... "
+                "tokenizer.path=... scale.vocab_size=...)"
+            )
+
+
+def check_tokenizer(ids: np.ndarray, tokenizer: Tokenizer, source: Path) -> None:
+    """Decode the first documents and encode them again: most have to come back as they are.
+
+    Not all, since a normalised text may read otherwise than the text it came from.
+
+    Args:
+        ids: of a validation shard, uint16 [n].
+
+    Raises:
+        UserError: fewer than half do, so another tokenizer made the ids.
+    """
+    starts = np.flatnonzero(ids == tokenizer.bos_id)[: SAMPLE_DOCUMENTS + 1]
+    documents = [ids[a + 1 : b] for a, b in itertools.pairwise(starts)]
+    same = sum(np.array_equal(tokenizer.encode(tokenizer.decode(d))[0], d) for d in documents)
+    if not len(starts) or same < len(documents) / 2:
+        raise UserError(
+            f"{source}: only {same} of the first {len(documents)} validation documents are "
+            "what this tokenizer makes of their text: give the one that made the shards "
+            "(tokenizer=... tokenizer.path=...)"
+        )

@@ -1,0 +1,135 @@
+"""A finished run's numbers, gathered from its stages and its evaluation into one result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pgolf.data.manifest import Manifest
+from pgolf.jobs import PRODUCE_STAGES, Config
+from pgolf.provenance import config_hash
+from pgolf.result import Eligibility, build_result, charge_budgets, judge_eligibility
+from pgolf.stage import Stage
+
+# Budgets of what happens outside the produce job's stages. Starting the workers is charged, too.
+OTHER_STAGES = {
+    "documents": "data",
+    "tokens": "data",
+    "warm_up": "train",
+    "start_produce": "train",
+    "load": "evaluate",
+    "quantized": "diagnostic",
+    "final": "evaluate",
+    "start_evaluate": "evaluate",
+}
+BUDGET_OF = {**PRODUCE_STAGES, **OTHER_STAGES}
+
+
+@dataclass
+class Outcome:
+    """What a run left behind, before it is judged.
+
+    Args:
+        config, overrides: what was asked for.
+        folder: the run folder; its `artifact/` is measured here.
+        manifest: of the data that was used.
+        stages: information of each stage by name, as the cache holds it, `seconds` included.
+        reused: names of the stages that came out of the cache.
+        scores: what the evaluate job measured: `quantized`, `final`, `load_s`.
+        seconds: of everything outside the produce stages, by name.
+        provenance: what ran.
+    """
+
+    config: Config
+    overrides: list[str]
+    folder: Path
+    manifest: Manifest
+    stages: dict[str, dict[str, Any]]
+    reused: list[str]
+    scores: dict[str, Any]
+    seconds: dict[str, float]
+    provenance: dict[str, Any]
+
+    def result(self) -> dict[str, Any]:
+        """The content of result.json, checked."""
+        config, limits = self.config, self.config["limits"]
+        seconds = self.all_seconds()
+        limits_s = {"train": float(limits["train_s"]), "evaluate": float(limits["evaluate_s"])}
+        artifact = measure_artifact(self.folder / "artifact", int(limits["artifact_bytes"]))
+        verdict = self.judge(charge_budgets(seconds, BUDGET_OF, limits_s), artifact)
+        return build_result(
+            run_id=self.folder.name,
+            name=config["name"],
+            seed=config["seed"],
+            overrides=self.overrides,
+            scores=self.all_scores(),
+            artifact=artifact,
+            seconds=seconds,
+            budget_of=BUDGET_OF,
+            limits_s=limits_s,
+            eligibility=verdict,
+            provenance=self.provenance,
+            config_hash=config_hash(config),
+            control=None if self.stages["ttt"]["eligible"] else self.stages["score_ema"]["score"],
+            reused=self.reused,
+        )
+
+    def all_scores(self) -> dict[str, Any]:
+        stages = (self.stages[f"score_{name}"] for name in ("trained", "ema", "adapted"))
+        scores = {info["name"]: info["score"] for info in stages}
+        return {**scores, "quantized": self.scores["quantized"], "final": self.scores["final"]}
+
+    def all_seconds(self) -> dict[str, float]:
+        seconds = {name: float(self.stages[name]["seconds"]) for name in PRODUCE_STAGES}
+        warm_up = float(self.stages["train"].get("warm_up_s", 0.0))
+        evaluate = {
+            "load": self.scores["load_s"],
+            "quantized": self.scores["quantized"]["seconds"],
+            "final": self.scores["final"]["seconds"],
+        }
+        everything = {**self.seconds, **seconds, "warm_up": warm_up, **evaluate}
+        return {name: everything[name] for name in BUDGET_OF if everything.get(name)}
+
+    def judge(self, budgets: list[dict[str, Any]], artifact: dict[str, int]) -> Eligibility:
+        final, adapted = self.scores["final"], self.stages["ttt"]
+        validation = self.manifest.validation
+        return judge_eligibility(
+            ttt_eligible=adapted["eligible"],
+            ttt_reason=adapted["reason"],
+            adaptive=False,
+            total_bytes=artifact["total_bytes"],
+            limit_bytes=artifact["limit"],
+            budgets=budgets,
+            calibration=self.stages["pack"]["calibration"],
+            scored_bytes=final["bytes"],
+            document_bytes=validation.document_bytes,
+            scored_tokens=final["tokens"],
+            stream_tokens=validation.num_tokens,
+            official_validation=self.manifest.official_validation,
+        )
+
+
+def read_stages(cache: Path, keys: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Information of finished stages by name."""
+    found = {name: Stage(cache, name, key).find() for name, key in keys.items()}
+    return {name: info for name, info in found.items() if info is not None}
+
+
+def measure_artifact(folder: Path, limit: int) -> dict[str, int]:
+    """Bytes on disk of what is shipped: weights, code and both together."""
+    sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    total = sum(sizes.values())
+    model = sizes["model.pgolf"]
+    return {
+        "model_bytes": model,
+        "code_bytes": total - model,
+        "total_bytes": total,
+        "limit": limit,
+    }
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """What the evaluate job wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]

@@ -1,0 +1,257 @@
+"""A run from configuration to result: data here, then two worker jobs, then the result.
+
+documents - tokens - [train - ttt - quantize - pack] - [reload - evaluate] - result, report
+  launcher             workers, the produce job         fresh workers
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from rich.console import Console
+
+from pgolf import provenance
+from pgolf.clock import Clock
+from pgolf.config import check_world, load_config
+from pgolf.data.view import validation_view
+from pgolf.errors import UserError
+from pgolf.events import EventLog, read_events
+from pgolf.files import write_json
+from pgolf.hardware import Devices
+from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
+from pgolf.launchers import Alone, Together, inside_torchrun
+from pgolf.outcome import Outcome, read_scores, read_stages
+from pgolf.prepare import Prepared, prepare
+from pgolf.report.page import write_report
+from pgolf.report.table import print_result
+from pgolf.runfolder import check_writable, describe_run, link_artifact, make_run_folder
+from pgolf.say import Say
+from pgolf.shipped import CODE_FILE
+from pgolf.stage import Stage
+from pgolf.tracking.follow import EventFollower
+
+
+def cache_folder() -> Path:
+    """$PGOLF_CACHE, or ./cache."""
+    return Path(provenance.environment("PGOLF_CACHE") or "cache").resolve()
+
+
+def run(
+    config: Config, overrides: list[str], on_success: Callable[[Path], None] | None = None
+) -> float:
+    """Run every stage that is not finished yet, write and print the result.
+
+    Args:
+        config: resolved and checked.
+        overrides: as typed, for the record.
+        on_success: called with the run folder in the end.
+
+    Returns:
+        final bits per byte, measured from the artifact.
+
+    Raises:
+        UserError: an input is wrong or cannot be read or written.
+        RunFailed: a stage failed; finished ones are kept.
+    """
+    launchers = Together() if inside_torchrun() else Alone()
+    devices = launchers.settle(instantiate(config["hardware"]).settle())
+    check_world(config, devices)
+    if isinstance(launchers, Together) and not launchers.is_main:
+        return launchers.follow()
+    try:
+        result = run_main(config, overrides, devices, launchers, on_success)
+    except BaseException as error:
+        launchers.end({"failed": str(error) or type(error).__name__})
+        raise
+    launchers.end({"bpb": result["bpb"]["final"]["bpb"]})
+    return float(result["bpb"]["final"]["bpb"])
+
+
+def run_main(
+    config: Config,
+    overrides: list[str],
+    devices: Devices,
+    launchers: Alone | Together,
+    on_success: Callable[[Path], None] | None,
+) -> dict[str, Any]:
+    """The run itself, in the only launcher or in that of rank 0; returns the result."""
+    cache, out_dir = cache_folder(), Path(config["out_dir"])
+    check_writable(out_dir, "out_dir=...")
+    check_writable(cache, "the environment variable PGOLF_CACHE")
+    source, tokenizer = checked_inputs(config)
+    folder = make_run_folder(out_dir, config["name"])
+    say = Say(folder / "log.txt")
+    say(f"run {folder.name} in {folder}")
+    tracker = instantiate(config["tracking"], say)
+    tracker.check()
+    facts = provenance.collect()
+    describe_run(folder, config, overrides, facts)
+    job = Run(config, overrides, devices, launchers, folder, cache, say)
+    with tracked(tracker, job, config):
+        prepared = prepare(source, tokenizer, cache, job.events, job.clock, say)
+        job.result = job.work(prepared, facts)
+        write_json(folder / "result.json", job.result)
+        write_report(folder)
+    print_result(job.result, Console(), folder)
+    if on_success is not None:
+        on_success(folder)
+    return job.result
+
+
+def checked_inputs(config: Config) -> tuple[Any, Any]:
+    """Data source and tokenizer; raises UserError where their files are missing or do not fit."""
+    source, tokenizer = instantiate(config["data"]), instantiate(config["tokenizer"])
+    source.check()
+    tokenizer.check()
+    return source, tokenizer
+
+
+def evaluate_again(run_folder: Path) -> dict[str, Any]:
+    """Score a finished run's artifact once more, in fresh workers; the run folder is not changed.
+
+    Raises:
+        UserError: no run folder, or its artifact is damaged.
+    """
+    config, cache = load_config(run_folder), cache_folder()
+    artifact = run_folder / "artifact"
+    if not artifact.is_dir():
+        raise UserError(f"{run_folder} has no artifact: the run is not finished")
+    devices = instantiate(config["hardware"]).settle()
+    source, tokenizer = checked_inputs(config)
+    with tempfile.TemporaryDirectory() as temporary:
+        job = Run(config, [], devices, Alone(), Path(temporary), cache, Say(None))
+        prepared = prepare(source, tokenizer, cache, job.events, job.clock, job.say)
+        final: dict[str, Any] = job.evaluate(artifact.resolve(), prepared)["final"]
+    return final
+
+
+@contextmanager
+def tracked(tracker: Any, job: Run, config: Config) -> Iterator[None]:
+    """Forward events to the tracker meanwhile; it is told the result, or that there is none."""
+    tracker.start(job.folder.name, config["name"], config, job.folder)
+    try:
+        with EventFollower(job.folder / "events.jsonl", [tracker], job.say):
+            yield
+    finally:
+        tracker.finish(job.result)
+
+
+class Run:
+    """One run on its way: the folder, the clock, and what is known so far."""
+
+    def __init__(
+        self,
+        config: Config,
+        overrides: list[str],
+        devices: Devices,
+        launchers: Alone | Together,
+        folder: Path,
+        cache: Path,
+        say: Say,
+    ) -> None:
+        self.config, self.overrides, self.devices = config, overrides, devices
+        self.launchers = launchers
+        self.folder, self.cache, self.say = folder, cache, say
+        self.events, self.clock = EventLog(folder / "events.jsonl"), Clock({})
+        self.result: dict[str, Any] | None = None
+
+    def work(self, prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
+        """Both worker jobs, and the result from what they left."""
+        prepared.check_lengths(self.config)
+        keys = self.produce(prepared)
+        packed = Stage(self.cache, "pack", keys["pack"]).folder / "artifact"
+        artifact = link_artifact(packed, self.folder)
+        scores = self.evaluate(artifact, prepared)
+        events = list(read_events(self.folder / "events.jsonl"))
+        facts = {**facts, **_devices_seen(events)}
+        write_json(self.folder / "provenance.json", facts)
+        return Outcome(
+            config=self.config,
+            overrides=self.overrides,
+            folder=self.folder,
+            manifest=prepared.manifest,
+            stages=read_stages(self.cache, keys),
+            reused=[*prepared.reused, *_reused(events)],
+            scores=scores,
+            seconds={**prepared.seconds, **self.start_seconds(events, scores)},
+            provenance=facts,
+        ).result()
+
+    def produce(self, prepared: Prepared) -> dict[str, str]:
+        """Train, adapt, quantize, pack in workers; returns the stages' keys."""
+        job = produce_job(
+            self.config,
+            self.devices,
+            run_folder=self.folder,
+            cache=self.cache,
+            data=prepared.folder,
+            data_key=prepared.key,
+            tokenizer_fingerprint=prepared.manifest.tokenizer_fingerprint,
+        )
+        with self.clock.phase("produce", "train"):
+            self.run_job("produce", job)
+        return dict(job["keys"])
+
+    def evaluate(self, artifact: Path, prepared: Prepared) -> dict[str, Any]:
+        """Score the artifact in fresh workers that run the shipped code."""
+        view, output = self.folder / "work" / "validation", self.folder / "work" / "scores.json"
+        validation_view(prepared.folder, view)
+        job = evaluate_job(
+            self.config,
+            self.devices,
+            run_folder=self.folder,
+            cache=self.cache,
+            artifact=artifact,
+            validation=view,
+            tokenizer_fingerprint=prepared.manifest.tokenizer_fingerprint,
+            output=output,
+        )
+        with self.clock.phase("evaluate", "evaluate"):
+            self.run_job("evaluate", job, str(artifact / CODE_FILE))
+        scores = read_scores(output)
+        shutil.rmtree(self.folder / "work")
+        return scores
+
+    def run_job(self, name: str, job: dict[str, Any], extra_path: str | None = None) -> None:
+        path = self.folder / "work" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, job)
+        self.launchers.run_job(path, self.devices, extra_path)
+
+    def start_seconds(
+        self, events: list[dict[str, Any]], scores: dict[str, Any]
+    ) -> dict[str, float]:
+        """Seconds of both jobs outside their stages: starting processes and what lies between."""
+        in_stages = 0.0
+        for event in events:
+            if event["event"] == "stage" and event.get("status") == "done":
+                in_stages += event["seconds"] if event["stage"] in PRODUCE_STAGES else 0.0
+            elif event["event"] == "warm_up":
+                in_stages += event["seconds"]
+            elif event["event"] == "resume":  # these seconds were used by an earlier process
+                in_stages -= event["elapsed_s"]
+        scored = scores["load_s"] + scores["quantized"]["seconds"] + scores["final"]["seconds"]
+        return {
+            "start_produce": max(0.0, self.clock.seconds("produce") - in_stages),
+            "start_evaluate": max(0.0, self.clock.seconds("evaluate") - scored),
+        }
+
+
+def _reused(events: list[dict[str, Any]]) -> list[str]:
+    stages = [e for e in events if e["event"] == "stage" and e.get("status") == "reused"]
+    return [event["stage"] for event in stages if event["stage"] in PRODUCE_STAGES]
+
+
+def _devices_seen(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Names of the GPUs and the attention backend, as the workers reported them."""
+    seen: dict[str, Any] = {}
+    for event in events:
+        if event["event"] == "devices":
+            seen = {"gpus": event["gpus"], "attention": event["attention"]}
+    return seen

@@ -1,0 +1,94 @@
+"""The data stages, in the launcher: text to documents, documents to shards, each cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pgolf.clock import Clock
+from pgolf.data.manifest import Manifest
+from pgolf.errors import UserError
+from pgolf.events import EventLog
+from pgolf.jobs import Config
+from pgolf.say import Say
+from pgolf.stage import Stage, stage_key
+
+DATA_CODE = ("data", "tokenizer")
+
+
+@dataclass
+class Prepared:
+    """Shards that are ready to be read.
+
+    Args:
+        folder: shards, manifest and `tokenizer/`.
+        key: cache key, which everything that reads the shards depends on.
+        manifest: what is in the folder.
+        seconds: of each data stage, also of a reused one.
+        reused: data stages that came out of the cache.
+    """
+
+    folder: Path
+    key: str
+    manifest: Manifest
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+
+    def check_lengths(self, config: Config) -> None:
+        """Raises UserError where a split is shorter than one window of what reads it."""
+        for split, setting, remedy in (
+            ("validation", "eval", "scale.eval_seq_len"),
+            ("training", "train", "scale.train_seq_len"),
+        ):
+            num_tokens = getattr(self.manifest, split).num_tokens
+            seq_len = config[setting]["seq_len"]
+            if num_tokens <= seq_len:
+                raise UserError(
+                    f"the {split} text has {num_tokens} tokens, fewer than one window of "
+                    f"{setting}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
+                    f"shorter windows ({remedy}=...)"
+                )
+
+
+def prepare(
+    source: Any, tokenizer: Any, cache: Path, events: EventLog, clock: Clock, say: Say
+) -> Prepared:
+    """Documents and shards of a source, from the cache where they are there already."""
+    stages = _DataStages(cache, events, clock, say)
+    documents_key = stage_key("documents", ("data",), source=source.cache_key())
+    folder = stages.run("documents", documents_key, lambda f: source.documents(f, show=True))
+    key = stage_key("tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key())
+    shards = stages.run("tokens", key, lambda f: source.tokenize(folder, tokenizer, f, show=True))
+    manifest = Manifest.load(shards)
+    return Prepared(shards, key, manifest, stages.seconds, stages.reused)
+
+
+class _DataStages:
+    """Runs cached stages in this process and keeps what they took."""
+
+    def __init__(self, cache: Path, events: EventLog, clock: Clock, say: Say) -> None:
+        self.cache, self.events, self.clock, self.say = cache, events, clock, say
+        self.seconds: dict[str, float] = {}
+        self.reused: list[str] = []
+
+    def run(self, name: str, key: str, work: Callable[[Path], Any]) -> Path:
+        """Find or make one stage; returns its folder."""
+        stage = Stage(self.cache, name, key, self.say)
+        with stage.lock():
+            info = stage.find()
+            status = "done" if info is None else "reused"
+            if info is None:
+                self.events.emit("stage", name, status="start")
+                stage.empty_work()  # a killed run's half-written files
+                with self.clock.phase(name, "data"):
+                    work(stage.work)
+                info = stage.publish({"seconds": self.clock.seconds(name)})
+            else:
+                self.reused.append(name)
+                self.say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
+            stage.discard_work()
+        self.seconds[name] = info["seconds"]
+        self.events.emit("stage", name, status=status, seconds=round(info["seconds"], 3))
+        return stage.folder

@@ -1,0 +1,38 @@
+"""How much of a text survives a tokenizer, and whether its byte sidecar adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pgolf.protocols import Tokenizer
+
+
+def roundtrip(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
+    """Encode and decode every document.
+
+    Returns:
+        documents: how many; exact: those with decode(encode(text)) == text; bytes: raw UTF-8 bytes
+        of all; counted_bytes: sum of the byte sidecar; tokens: without BOS; first_inexact: number
+        (from 0) of the first document that came back changed, or None.
+    """
+    documents = exact = raw_bytes = counted = tokens = 0
+    first_inexact: int | None = None
+    for number, text in enumerate(texts):
+        ids, bytes_of_ids = tokenizer.encode(text)
+        documents += 1
+        raw_bytes += len(text.encode("utf-8", "surrogatepass"))
+        counted += int(bytes_of_ids.sum(dtype="int64"))
+        tokens += len(ids)
+        if tokenizer.decode(ids) == text:
+            exact += 1
+        elif first_inexact is None:
+            first_inexact = number
+    return {
+        "documents": documents,
+        "exact": exact,
+        "bytes": raw_bytes,
+        "counted_bytes": counted,
+        "tokens": tokens,
+        "first_inexact": first_inexact,
+    }

@@ -1,0 +1,62 @@
+"""Every codec of conf/codec gives back what it was given, and is made for codes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgolf.artifact import Codec
+from pgolf.codec.brotli_codec import BrotliCodec
+from pgolf.codec.lzma_codec import LzmaCodec
+from pgolf.errors import UserError
+
+OPTIONS = sorted((Path(__file__).resolve().parents[2] / "conf" / "codec").glob("*.yaml"))
+
+
+def build(option: Path) -> Codec:
+    codec: Codec = instantiate(yaml.safe_load(option.read_text(encoding="utf-8")))
+    return codec
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)
+@given(data=st.binary(max_size=3000), repeats=st.integers(1, 3))
+@settings(max_examples=15, deadline=None)
+def test_round_trip_with_a_decoder_of_default_arguments(
+    option: Path, data: bytes, repeats: int
+) -> None:
+    codec = build(option)
+    reader = type(codec)()
+    assert reader.decode(codec.encode(data * repeats)) == data * repeats
+    assert codec.name == option.stem
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)
+def test_gaussian_codes_shrink_to_near_their_entropy(option: Path) -> None:
+    generator = random.Random(0)
+    data = bytes(32 + round(generator.gauss(0, 31 / 12.85)) for _ in range(50_000))
+    # Differential entropy of a Gaussian on a grid of step 1: log2(sigma sqrt(2 pi e)) = 3.32 bits.
+    entropy_bytes = 50_000 * 3.32 / 8
+    assert entropy_bytes < len(build(option).encode(data)) < 1.1 * entropy_bytes
+
+
+def test_settings_reach_the_library() -> None:
+    data = b"".join(bytes([i % 251, i * i % 13, 7]) for i in range(4000))
+    fast, small = BrotliCodec(quality=0), BrotliCodec(quality=11)
+    assert len(small.encode(data)) < len(fast.encode(data))
+    assert LzmaCodec(preset=0, extreme=False).encode(data) != LzmaCodec(preset=9).encode(data)
+    assert BrotliCodec(lgwin=10).encode(data) != BrotliCodec(lgwin=24).encode(data)
+
+
+def test_values_outside_their_range_are_refused() -> None:
+    with pytest.raises(UserError, match=r"codec\.quality=12"):
+        BrotliCodec(quality=12)
+    with pytest.raises(UserError, match=r"codec\.lgwin=9"):
+        BrotliCodec(lgwin=9)
+    with pytest.raises(UserError, match=r"codec\.preset=10"):
+        LzmaCodec(preset=10)

@@ -1,0 +1,166 @@
+"""Each check of a configuration: one that passes and one that fails, naming key and remedy."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from pgolf.config import check, check_world, resolve, scale_keys
+from pgolf.errors import UserError
+from pgolf.hardware import Devices
+from tests.config.parts import PARTS, config_with
+
+
+def test_a_good_configuration_passes_silently() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(config_with())
+
+
+PASSING: list[dict[str, Any]] = [
+    {"seed": 0},
+    {"limits__train_s": 0.5},
+    {"name": "recurrent3-nano_2=1,v+.x"},
+    {"model__num_heads": 2, "model__num_kv_heads": 1},
+    {"model__rope_dims": 8},
+    {"model__num_loops": 0, "model__loop_start": 99},
+    {"model__loop_start": 0, "model__loop_end": 5},
+    {"model__vocab_size": 300, "tokenizer__vocab_size": 300},
+    {"model__vocab_size": 65536, "tokenizer__vocab_size": 65536},
+    {
+        **{"tokenizer___target_": f"{PARTS}.BytesTokenizer", "tokenizer__vocab_size": 257},
+        "model__vocab_size": 257,
+    },
+    {"eval__stride": 64},
+    {"eval__stride": 1},
+    {"eval__stride": None},
+    {"ttt__chunk_tokens": 64},
+    {"ttt": {"_target_": f"{PARTS}.Part"}},
+    {"train__num_steps": None},
+    {"train__max_seconds": None},
+    {"model": {"_target_": f"{PARTS}.Tokenizer", "vocab_size": 512}},
+]
+
+
+@pytest.mark.parametrize("changes", PASSING, ids=str)
+def test_borderline_configurations_pass(changes: dict[str, Any]) -> None:
+    check(config_with(**changes))
+
+
+FAILING: list[tuple[dict[str, Any], str]] = [
+    # Keys.
+    ({"sede": 3}, r"sede: nothing uses this key \(did you mean seed\?\)"),
+    ({"scale__model_dmi": 3}, r"scale.model_dmi: .*\(did you mean model_dim\?\)"),
+    ({"limits__trian_s": 3}, r"limits.trian_s: .*\(did you mean train_s\?\)"),
+    ({"optim__matirx_lr": 0.1}, r"optim.matirx_lr: .*\(did you mean matrix_lr\?\)"),
+    ({"train__qqqq": 1}, r"train.qqqq: .*It accepts: .*seq_len"),
+    ({"hardware__gpus": 1}, "hardware.gpus: "),
+    ({"tracking__project": "x"}, "tracking.project: .*no keys"),
+    # Options.
+    ({"codec": None}, "codec: expected one option of the group"),
+    ({"codec": {"settings": 1}}, "codec: expected one option of the group"),
+    ({"codec___target_": "pgolf.codec.missing.Codec"}, "no module pgolf.codec.missing"),
+    ({"model___target_": "pgolf.model.baseline.Baseline"}, r"\(did you mean BaselineGPT\?\)"),
+    ({"codec__settings": {"_target_": f"{PARTS}.Nothing"}}, "codec.settings"),
+    # Types.
+    ({"model__num_layers": 6.0}, r"model.num_layers=6.0 has the wrong type \(float\)"),
+    ({"train__loader": "gloabl"}, "train.loader='gloabl' .*expected Literal"),
+    ({"train__ema_decay": None}, "train.ema_decay=None"),
+    ({"seed": -1}, "seed=-1: expected a whole number"),
+    ({"seed": True}, "seed=True"),
+    ({"seed": "1"}, "seed='1'"),
+    ({"limits__train_s": 0}, "limits.train_s=0: expected a number above 0"),
+    ({"limits__artifact_bytes": "16M"}, "limits.artifact_bytes='16M'"),
+    ({"name": "a/b"}, "name='a/b': use letters"),
+    ({"name": ""}, "name=''"),
+    ({"name": 7}, "name=7"),
+    # The model's sizes.
+    ({"model__num_layers": 0}, "model.num_layers=0: expected 1 or more"),
+    ({"model__num_heads": 0}, "model.num_heads=0: expected 1 or more"),
+    ({"model__num_heads": 5}, "model.model_dim=32 does not divide into 5 heads"),
+    ({"model__num_heads": 32, "model__num_kv_heads": 32}, "heads of even width"),
+    ({"model__rope_dims": 3}, "model.rope_dims=3: expected an even number"),
+    ({"model__rope_dims": 10}, "at most the head's width 8"),
+    ({"model__rope_dims": 0}, "model.rope_dims=0"),
+    ({"model__num_kv_heads": 3}, "model.num_heads=4 is no multiple of num_kv_heads=3"),
+    ({"model__num_loops": -1}, "model.num_loops=-1: expected 0"),
+    ({"model__loop_end": 6}, "loop_end=6: expected .*num_layers=6"),
+    ({"model__loop_start": 4}, "model.loop_start=4, loop_end=3"),
+    ({"model__loop_start": -1}, "model.loop_start=-1"),
+    # Vocabularies.
+    ({"tokenizer__vocab_size": 1024}, "tokenizer.vocab_size=1024 but model.vocab_size=512"),
+    ({"model__vocab_size": 257, "tokenizer__vocab_size": 257}, "needs its 256 byte pieces"),
+    ({"model__vocab_size": 70000, "tokenizer__vocab_size": 70000}, "at most 65536"),
+    # Lengths and budgets.
+    ({"train__train_batch_tokens": 500}, "train_batch_tokens=500 is no multiple of .*seq_len=64"),
+    ({"train__num_steps": None, "train__max_seconds": None}, "give at least one"),
+    ({"train__num_steps": 0}, "train.num_steps=0: expected a number above 0"),
+    ({"train__max_seconds": -1}, "train.max_seconds=-1"),
+    ({"train__seq_len": 0}, "train.seq_len=0"),
+    ({"train__train_batch_tokens": 0}, "train.train_batch_tokens=0"),
+    ({"train__micro_batch_seqs": 0}, "train.micro_batch_seqs=0"),
+    ({"train__log_every": 0}, "train.log_every=0"),
+    ({"eval__seq_len": 0}, "eval.seq_len=0"),
+    ({"eval__stride": 0}, "eval.stride=0: expected 1 to eval.seq_len=64"),
+    ({"eval__stride": 65}, "some tokens would not be scored"),
+    ({"ttt__chunk_tokens": 63}, "ttt.chunk_tokens=63 is shorter than one sequence of 64"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), FAILING, ids=[str(c) for c, _ in FAILING])
+def test_a_wrong_configuration_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(config_with(**changes))
+
+
+def test_a_missing_key_is_named() -> None:
+    config = config_with()
+    del config["model"]["num_layers"]
+    with pytest.raises(UserError, match="model: missing num_layers"):
+        check(config)
+
+
+def test_an_average_longer_than_the_run_is_warned_of() -> None:
+    long = {"train__num_steps": 100, "train__ema_decay": 0.9965}
+    with pytest.warns(UserWarning, match="averages over 286 steps"):
+        check(config_with(**long, train__ema_ramp="off"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(config_with(**long, train__ema_ramp="auto"))
+        check(config_with(train__num_steps=1000, train__ema_decay=0.99, train__ema_ramp="off"))
+
+
+def devices(num_workers: int) -> Devices:
+    return Devices("cpu", num_workers, "fp32", "auto", False, 1)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4, 8])
+def test_workers_that_divide_the_batch_pass(num_workers: int) -> None:
+    check_world(config_with(), devices(num_workers))  # 8 sequences, micro-batches of 4
+
+
+@pytest.mark.parametrize("num_workers", [3, 16])
+def test_workers_that_do_not_divide_the_batch_are_named(num_workers: int) -> None:
+    with pytest.raises(UserError, match=f"{num_workers} workers do not divide the batch of 8"):
+        check_world(config_with(), devices(num_workers))
+
+
+def test_micro_batches_that_do_not_divide_are_named() -> None:
+    with pytest.raises(UserError, match="micro_batch_seqs=3 does not divide a worker's 8"):
+        check_world(config_with(train__micro_batch_seqs=3), devices(1))
+    check_world(config_with(train__micro_batch_seqs=3), devices(4))  # two each: one micro-batch
+
+
+def test_missing_values_and_dangling_references_are_named() -> None:
+    with pytest.raises(UserError, match=r"missing value for data.path: add data.path=\.\.\."):
+        resolve(OmegaConf.create({"data": {"path": "???"}}))
+    with pytest.raises(UserError, match=r"model\.dim"):
+        resolve(OmegaConf.create({"model": {"dim": "${scale.nothing}"}}))
+    assert resolve(OmegaConf.create({"a": 1, "b": "${a}"})) == {"a": 1, "b": 1}
+
+
+def test_scale_keys_are_those_that_options_use() -> None:
+    assert {"model_dim", "vocab_size", "train_batch_tokens", "eval_stride"} <= scale_keys()

@@ -1,0 +1,129 @@
+"""Artifact files that are damaged, from a newer pgolf, or say what no artifact may say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf.artifact import FILE, build_model, read_artifact, write_artifact
+from pgolf.container import MAX_HEADER_BYTES, REST, START, join
+from pgolf.errors import UserError
+from tests.artifact_files import FAST, SOME_CODES, write
+
+
+def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    whole = file.read_bytes()
+    damaged = [whole[:i] + bytes([whole[i] ^ 0x10]) + whole[i + 1 :] for i in range(len(whole))]
+    damaged += [whole[:length] for length in range(len(whole))]
+    damaged += [whole + b"\0", whole.replace(b"\r\n", b"\n")]
+    for data in damaged:
+        file.write_bytes(data)
+        with pytest.raises(UserError, match=r"model\.pgolf: .*copy it again"):
+            read_artifact(tmp_path)
+
+
+def resign(data: bytes) -> bytes:
+    """The same file with a checksum that fits."""
+    rest = data[START.size :]
+    return data[:8] + hashlib.sha256(rest).digest() + rest
+
+
+def test_a_newer_format_says_to_upgrade(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[START.size] = 2
+    file.write_bytes(resign(bytes(data)))
+    with pytest.raises(UserError, match=r"format version 2.*upgrade pgolf"):
+        read_artifact(file)
+
+
+def header_of(file: Path) -> tuple[dict[str, Any], bytes]:
+    data = file.read_bytes()
+    _, length = REST.unpack_from(data, START.size)
+    first = START.size + REST.size
+    return json.loads(zlib.decompress(data[first : first + length])), data[first + length :]
+
+
+def set_tensor(index: int, **values: Any) -> Any:
+    return lambda header: header["tensors"][index].update(values)
+
+
+HOSTILE: dict[str, Any] = {
+    "huge shape": set_tensor(0, shape=[10**9, 10**9]),
+    "huge in all": lambda h: h["tensors"].extend(
+        {"name": f"x{i}", "shape": [2**30, 2], "bits": 8} for i in range(9)
+    ),
+    "absurd number": set_tensor(1, shape=[10**40]),
+    "negative size": set_tensor(1, shape=[-3]),
+    "size that is no number": set_tensor(1, shape=["3"]),
+    "size that is a truth": set_tensor(1, shape=[True]),
+    "many dimensions": set_tensor(1, shape=[1] * 99),
+    "other shape": set_tensor(0, shape=[7, 7]),
+    "nine bits": set_tensor(0, bits=9),
+    "codes of one dimension": set_tensor(0, shape=[35]),
+    "fewer bits than its codes need": lambda h: [set_tensor(i, bits=5)(h) for i in (0, 3)],
+    "one name twice": set_tensor(1, name="a.weight"),
+    "no name": lambda h: h["tensors"][0].pop("name"),
+    "no tensors": lambda h: h.pop("tensors"),
+    "tensor that is a number": lambda h: h.update(tensors=[3]),
+    "no streams": lambda h: h.update(streams={}),
+    "negative chunk": lambda h: h["streams"].update(codes6=[-1]),
+    "longer chunk": lambda h: h["streams"].update(codes6=[10**12]),
+    "cut elsewhere": lambda h: h["streams"].update(codes6=[1, h["streams"]["codes6"][0] - 1]),
+    "codec of another package": lambda h: h.update(codec="pgolf.quant.none.NoQuantizer"),
+    "codec that a module imports": lambda h: h.update(codec="pgolf.codec.brotli_codec.UserError"),
+    "codec of a library": lambda h: h.update(codec="os.system"),
+    "codec that is missing": lambda h: h.update(codec="pgolf.codec.ans_codec.AnsCodec"),
+    "codec that is a number": lambda h: h.update(codec=3),
+    "model that is a list": lambda h: h.update(model=[1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_header_that_does_not_fit_is_refused(tmp_path: Path, change: Any) -> None:
+    file = write(tmp_path)
+    header, payload = header_of(file)
+    change(header)
+    file.write_bytes(join(header, [payload]))
+    with pytest.raises(UserError, match=r"model\.pgolf: "):
+        read_artifact(file)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [b"", b"no zlib", zlib.compress(b"[]"), zlib.compress(b"{"), zlib.compress(b"[" * 10**6),
+     zlib.compress(b" " * (MAX_HEADER_BYTES + 1)), zlib.compress(b'{"a": "\xff"}')],
+    ids=["empty", "no zlib", "list", "cut", "nested", "bomb", "no text"],
+)  # fmt: skip
+def test_a_header_that_is_none_is_refused(tmp_path: Path, packed: bytes) -> None:
+    file = tmp_path / FILE
+    rest = REST.pack(1, len(packed)) + packed
+    file.write_bytes(resign(START.pack(b"PGOLF\r\n\x1a", b"") + rest))
+    with pytest.raises(UserError, match=r"model\.pgolf: .*header"):
+        read_artifact(file)
+
+
+@pytest.mark.parametrize("target", [
+    "os.system", "pgolf.model.recurrent.torch.jit.ScriptModule", "pgolf.model.recurrent.nn.Linear",
+    "pgolf.model.recurrent.UserError", "pgolf.model", "pgolf.model.nothing.Model",
+    "pgolf.model..os.system", "pgolf.modelx.A", "pgolf.artifact.Artifact", 3, None,
+])  # fmt: skip
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_target_outside_the_models_is_refused(tmp_path: Path, target: Any, nested: bool) -> None:
+    file = write(tmp_path)
+    header, payload = header_of(file)
+    if nested:
+        header["model"]["block"] = [{"deep": {"_target_": target}}]
+    else:
+        header["model"]["_target_"] = target
+    file.write_bytes(join(header, [payload]))
+    with pytest.raises(UserError, match=r"no class of pgolf\.model"):
+        build_model(read_artifact(file))
+    with pytest.raises(UserError, match=r"no class of pgolf\.model"):
+        write_artifact(tmp_path, header["model"], SOME_CODES, FAST, "f")

@@ -1,0 +1,52 @@
+"""Reductions of two workers against Python sums; a world of one changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pgolf.distributed import World, join_world
+from tests.two_workers import run_in_two_workers
+
+
+def reduce_all(world: World) -> dict[str, object]:
+    mine = torch.tensor([1.0, 10.0]) * (world.rank + 1)
+    world.barrier()
+    return {
+        "sum": world.sum_(mine.clone()).tolist(),
+        "mean": world.mean_(mine.clone()).tolist(),
+        "broadcast": float(world.broadcast_(torch.tensor(0.1 + world.rank, dtype=torch.float64))),
+        "floats": world.sum_floats(0.1, 1e9 + world.rank),
+        "main": world.is_main,
+    }
+
+
+def test_reductions_of_two_workers() -> None:
+    first, second = run_in_two_workers(reduce_all)
+    for result in (first, second):
+        assert result["sum"] == [3.0, 30.0] and result["mean"] == [1.5, 15.0]
+        assert result["broadcast"] == 0.1  # in float64, exactly that of rank 0
+        assert result["floats"] == [0.1 + 0.1, 2e9 + 1]
+    assert first["main"] and not second["main"]
+
+
+def test_a_world_of_one_changes_nothing() -> None:
+    result = reduce_all(World())
+    assert result["sum"] == result["mean"] == [1.0, 10.0]
+    assert result["broadcast"] == 0.1 and result["floats"] == [0.1, 1e9]
+
+
+def test_the_environment_decides_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with join_world("cpu", "fp32") as world:
+        assert world == World()
+    assert not torch.distributed.is_initialized()
+
+
+def test_precision_decides_the_dtype_of_products() -> None:
+    a = torch.ones(4, 4)
+    with World(precision="fp32").autocast():
+        assert (a @ a).dtype == torch.float32
+    with World(precision="bf16").autocast():
+        assert (a @ a).dtype == torch.bfloat16

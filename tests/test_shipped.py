@@ -1,0 +1,124 @@
+"""The shipped code: complete, importable as it is, the same program, the same bytes each time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tokenize
+import zipfile
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf import shipped
+from pgolf.shipped import CODE_FILE, strip, write_code
+
+PACKAGE = Path(shipped.__file__).parent
+
+SOURCE = '''
+#!/usr/bin/env python
+"""Module."""
+from __future__ import annotations
+import asyncio
+
+TEXT = """no docstring"""  # a comment
+
+
+class Empty:
+    """Only a docstring."""
+
+
+class Full:
+    """Docstring."""
+    kind = "# no comment"
+
+    def nothing(self):
+        """Only a docstring."""
+
+    def text(self):
+        "Short." ; return f"{self.kind!r:>{20}}" + TEXT
+
+    async def wait(self):
+        """Docstring."""
+        "a second string is code"
+        return 1
+
+
+def nested(x, /, *, y=2):
+    def inner():
+        """Docstring."""
+        return x + y
+    return inner
+
+
+RESULT = [Full().text(), Full().nothing(), asyncio.run(Full().wait()), nested(1, y=3)()]
+'''
+
+
+def run(source: str) -> Any:
+    namespace: dict[str, Any] = {"__name__": "shipped_test"}
+    exec(compile(source, "shipped_test", "exec"), namespace)
+    return namespace["RESULT"]
+
+
+def test_stripped_code_does_the_same_and_says_nothing() -> None:
+    stripped = strip(SOURCE)
+    assert run(stripped) == run(SOURCE)
+    assert "Docstring" not in stripped and "a comment" not in stripped
+    assert "no docstring" in stripped and "# no comment" in stripped
+
+
+class Speechless(ast.NodeTransformer):
+    """An independent removal of docstrings, by position: what follows the header of a scope."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+            if not isinstance(node, ast.Module):
+                node.body = node.body or [ast.Pass()]
+        return node
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_pgolf_itself_is_the_same_but_for_docstrings_and_comments(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    stripped = strip(source)
+    assert ast.dump(ast.parse(stripped)) == ast.dump(Speechless().visit(ast.parse(source)))
+    tokens = tokenize.generate_tokens(StringIO(stripped).readline)
+    assert not [token for token in tokens if token.type == tokenize.COMMENT]
+
+
+def test_the_archive_is_deterministic_and_imports_on_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["pgolf", "pgolf.clock", "pgolf.files", "pgolf.errors", "pgolf.model", "pgolf.say"]
+    loaded = {name: sys.modules.get(name) for name in names}
+    others = {n: m for n, m in sys.modules.items() if n.partition(".")[0] != "pgolf"}
+    monkeypatch.setattr(shipped.sys, "modules", {**others, **loaded})
+    monkeypatch.setattr(shipped, "EVALUATE_MODULES", ("pgolf.workers", "pgolf.hardware"))
+    sizes = []
+    for run_name in ("a", "b"):
+        (tmp_path / run_name).mkdir()
+        sizes.append(write_code(tmp_path / run_name, ("pgolf.model.norm",)))
+    monkeypatch.undo()
+    first, second = (tmp_path / name / CODE_FILE for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert sizes == [first.stat().st_size, second.stat().st_size]
+    with zipfile.ZipFile(first) as archive:
+        found = set(archive.namelist())
+    expected = {f"pgolf/{name}.py" for name in ("clock", "files", "errors", "say", "workers")}
+    expected |= {"pgolf/__init__.py", "pgolf/hardware.py", "pgolf/model/__init__.py"}
+    assert found == expected | {"pgolf/model/norm.py"}
+    code = "import pgolf.workers, pgolf.clock; print(pgolf.workers.__file__, pgolf.clock.__doc__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={"PYTHONPATH": str(first)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{first}/pgolf/workers.py None\n", done.stderr
