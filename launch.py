@@ -10,12 +10,17 @@ Exit codes: 0 done, 1 the run failed, 2 configuration or input wrong, 130 interr
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pgolf import config, sweep
 from pgolf.errors import RunFailed, UserError
@@ -26,8 +31,7 @@ def launch(cfg: DictConfig) -> float | None:
     """One job: returns the final BPB, or None when it failed (the reason lies in its folder)."""
     job = HydraConfig.get()
     sweep.job_started()
-    overrides = list(job.overrides.task)
-    # Hydra prints a traceback for whatever leaves this function, SystemExit excepted.
+    overrides = sweep.overrides_of(job)
     if job.mode is RunMode.MULTIRUN:
         try:
             return _run(cfg, overrides, sweep.record_success)
@@ -52,15 +56,18 @@ def _run(cfg: DictConfig, overrides: list[str], *on_success: sweep.Hook) -> floa
 
 def main() -> None:
     """Run Hydra's entry point and translate outcomes into pgolf's exit codes."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    # Otherwise Hydra itself prints what goes wrong, some of it as a traceback, and ends with 1.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         launch()
     except KeyboardInterrupt:
         sys.exit(_say(130, "interrupted: the same command continues from the last checkpoint"))
-    except SystemExit as stop:
-        # Hydra ends with 1 when the configuration does not compose: nothing has run yet.
-        if stop.code == 1 and not sweep.any_job_started():
-            sys.exit(2)
-        raise
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        if sweep.any_job_started():
+            raise
+        reasons = dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e)
+        sys.exit(_say(2, "\n".join(["configuration error:", *reasons])))
     sys.exit(sweep.exit_code())
 
 

@@ -1,7 +1,7 @@
 """Bytes of one set of weights in pgolf's container and as published (torch.save, shuffle, brotli).
 
-python bench/container_size.py [FILE] [--json]: FILE is a published artifact (int6.ptz); both sides
-use brotli 11. What comes back from the container is compared with what went in.
+python bench/container_size.py [FILE] [--json] [--save]: FILE is a published artifact (int6.ptz);
+both sides use brotli 11. What comes back from the container is compared with what went in.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import torch
 from pgolf.artifact import describe, read_artifact, write_artifact
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.quant.codes import Codes, IntTensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import record
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "v15_h100.int6.ptz"
 SHUFFLE_HEADER = 5  # bytes: a mark and the stride, before the shuffled data
@@ -60,6 +63,7 @@ def measure(path: Path) -> dict[str, Any]:
         start = time.perf_counter()
         artifact = read_artifact(Path(folder))
         read_s = time.perf_counter() - start
+    described = describe(artifact)
     before, after = codes.weights(), artifact.codes.weights()
     published = path.stat().st_size
     return {
@@ -69,31 +73,27 @@ def measure(path: Path) -> dict[str, Any]:
         "identical": all(torch.equal(before[name], after[name]) for name in before),
         "write_s": write_s,
         "read_s": read_s,
-        "header_bytes": describe(artifact)["header_bytes"],
-        "streams": describe(artifact)["streams"],
+        "header_bytes": described["header_bytes"],
+        **{
+            f"{stream['name']} bytes, raw -> encoded": [
+                stream["raw_bytes"],
+                stream["encoded_bytes"],
+            ]
+            for stream in described["streams"]
+        },
     }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, nargs="?", default=DEFAULT)
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
-    arguments = parser.parse_args()
-    if not arguments.file.is_file():
-        reason = f"no {arguments.file}: name a published int6.ptz"
-        print(json.dumps({"skipped": reason}) if arguments.json else f"skipped: {reason}")
+    record.add_options(parser)
+    options = parser.parse_args()
+    if not options.file.is_file():
+        reason = f"no {options.file}: name a published int6.ptz"
+        print(json.dumps({"skipped": reason}) if options.json else f"skipped: {reason}")
         return 0
-    found = measure(arguments.file)
-    if arguments.json:
-        print(json.dumps(found))
-        return 0
-    print(f"published  {found['published_bytes']:>12,} bytes")
-    print(f"pgolf      {found['pgolf_bytes']:>12,} bytes, ratio {found['ratio']:.5f}")
-    for stream in found["streams"]:
-        print(f"  {stream['name']:<8} {stream['raw_bytes']:>12,} -> {stream['encoded_bytes']:,}")
-    print(f"  {'header':<8} {'':>12}    {found['header_bytes']:,}")
-    print(f"identical  {found['identical']}, written in {found['write_s']:.1f} s, "
-          f"read in {found['read_s']:.1f} s")  # fmt: skip
+    record.finish("container_size", measure(options.file), options)
     return 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -24,21 +24,13 @@ from pgolf.errors import UserError
 from pgolf.files import atomic_writer
 from pgolf.layout import Entry, codes_of, parse_entry, stream_sizes, streams_of
 from pgolf.progress import track
+from pgolf.protocols import Codec
 from pgolf.quant.codes import Codes
 
 FILE = "model.pgolf"
 CODECS, MODELS = "pgolf.codec", "pgolf.model"
 # Encoded one by one: several at a time, with progress; brotli loses nothing by it.
 CHUNK_BYTES = 2**21
-
-
-class Codec(Protocol):
-    """Bytes to fewer bytes and back; decoding needs no arguments but the class's defaults."""
-
-    name: str
-
-    def encode(self, data: bytes) -> bytes: ...
-    def decode(self, data: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,6 @@ class Checkpoints:
                 f"{self.folder} and run the same command again, training starts anew"
             ) from error
 
-    def clear(self) -> None:
-        """Remove everything: training is finished."""
-        for path in [*self.folder.glob("checkpoint*"), self.folder / HEARTBEAT]:
-            path.unlink(missing_ok=True)
-
 
 def _read_part(path: Path) -> dict[str, Any]:
     # torch.load does not compare the checksums that torch.save wrote.

@@ -174,22 +174,28 @@ def show_lines(answer: Answer) -> None:
 
 
 def show_artifact(answer: Answer) -> None:
-    """A row a tensor, then the totals."""
+    """A row a tensor, a row a stream, then the totals."""
+    show_table(answer["tensors"])
+    show_table(answer["streams"])
+    show_lines({key: value for key, value in answer.items() if key not in ("tensors", "streams")})
+
+
+def show_table(rows: list[Answer]) -> None:
+    """Rows with the same keys, and a blank line after them."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from pgolf.report.table import print_trimmed
 
-    rows = answer["tensors"]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for key in rows[0]:
         table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        cells = (f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
+        table.add_row(*cells)
     print_trimmed(table, Console())
     print()
-    show_lines({key: value for key, value in answer.items() if key != "tensors"})
 
 
 def show_comparison(answer: Answer) -> None:

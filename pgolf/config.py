@@ -196,14 +196,26 @@ def _check_lengths(config: Config) -> None:
 
 
 def _warn_of_horizons(config: Config) -> None:
-    train = config["train"]
-    steps, decay = train.get("num_steps"), train.get("ema_decay")
-    if steps and decay and train.get("ema_ramp") == "off" and 1.0 / (1.0 - decay) > steps:
-        warnings.warn(
+    """Averages and warm-ups that are longer than the run mean something else than they say."""
+    train, steps = config["train"], config["train"].get("num_steps")
+    if not steps:
+        return
+    decay = train.get("ema_decay")
+    if decay and train.get("ema_ramp") == "off" and 1.0 / (1.0 - decay) > steps:
+        _warn(
             f"train.ema_decay={decay} averages over {1 / (1 - decay):.0f} steps, the run has only "
-            f"{steps}: the average will lag; use train.ema_ramp=auto or a smaller decay",
-            stacklevel=2,
+            f"{steps}: the average will lag; use train.ema_ramp=auto or a smaller decay"
         )
+    warmup = config["optim"].get("muon_momentum_warmup_steps")
+    if warmup and warmup > steps:
+        _warn(
+            f"optim.muon_momentum_warmup_steps={warmup} is longer than the run of {steps} steps: "
+            "the momentum never arrives; use scale.muon_momentum_warmup_steps=... below that"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
 
 
 def check_world(config: Config, devices: Devices) -> None:

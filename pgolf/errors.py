@@ -12,3 +12,9 @@ class UserError(ValueError):
 
 class RunFailed(RuntimeError):  # noqa: N818
     """A stage failed while running: exit code 1; the message names stage, reason and log."""
+
+
+def error_of(error: BaseException) -> BaseException:
+    """The `UserError` or `RunFailed` of a constructor that Hydra wrapped; others as they are."""
+    cause = error.__cause__
+    return cause if isinstance(cause, UserError | RunFailed) else error

@@ -29,8 +29,6 @@ def evaluate(context: Context) -> None:
         expected = job.get("tokenizer_fingerprint")
         check_tokenizer(artifact.tokenizer_fingerprint, expected)
         model = build_model(artifact).to(world.device)
-        model.recurrence(True)
-        model.eval()
         stream = TokenStream.open_validation(Path(job["data_folder"]))
     scores: dict[str, Any] = {}
     for name, budget in (("quantized", "diagnostic"), ("final", "evaluate")):

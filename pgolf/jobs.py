@@ -53,7 +53,7 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
     pack = stage_key(
         "pack",
         (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "shipped", "eval",
-         "evaluate"),
+         "evaluate", "agent", "worker", "workers"),
         ttt=ttt, quant=config["quant"], codec=config["codec"], eval=config["eval"],
         micro_batch_seqs=config["train"]["micro_batch_seqs"],
     )  # fmt: skip

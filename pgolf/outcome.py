@@ -132,4 +132,5 @@ def measure_artifact(folder: Path, limit: int) -> dict[str, int]:
 
 def read_scores(path: Path) -> dict[str, Any]:
     """What the evaluate job wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return scores

@@ -20,9 +20,9 @@ from pgolf import provenance
 from pgolf.clock import Clock
 from pgolf.config import check_world, load_config
 from pgolf.data.view import validation_view
-from pgolf.errors import UserError
+from pgolf.errors import UserError, error_of
 from pgolf.events import EventLog, read_events
-from pgolf.files import write_json
+from pgolf.files import explain_os_error, write_json
 from pgolf.hardware import Devices
 from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
 from pgolf.launchers import Alone, Together, inside_torchrun
@@ -32,7 +32,7 @@ from pgolf.report.page import write_report
 from pgolf.report.table import print_result
 from pgolf.runfolder import check_writable, describe_run, link_artifact, make_run_folder
 from pgolf.say import Say
-from pgolf.shipped import CODE_FILE
+from pgolf.shipped import CODE_FILE, check_shippable
 from pgolf.stage import Stage
 from pgolf.tracking.follow import EventFollower
 
@@ -62,13 +62,19 @@ def run(
     launchers = Together() if inside_torchrun() else Alone()
     devices = launchers.settle(instantiate(config["hardware"]).settle())
     check_world(config, devices)
+    check_shippable(config)
     if isinstance(launchers, Together) and not launchers.is_main:
         return launchers.follow()
     try:
         result = run_main(config, overrides, devices, launchers, on_success)
     except BaseException as error:
-        launchers.end({"failed": str(error) or type(error).__name__})
-        raise
+        reason = error_of(error)
+        if isinstance(reason, OSError):  # a full disk or a folder that went away
+            reason = explain_os_error(reason, Path(reason.filename or config["out_dir"]))
+        launchers.end({"failed": str(reason) or type(reason).__name__})
+        if reason is error:
+            raise
+        raise reason from error
     launchers.end({"bpb": result["bpb"]["final"]["bpb"]})
     return float(result["bpb"]["final"]["bpb"])
 
@@ -81,15 +87,15 @@ def run_main(
     on_success: Callable[[Path], None] | None,
 ) -> dict[str, Any]:
     """The run itself, in the only launcher or in that of rank 0; returns the result."""
+    source, tokenizer = checked_inputs(config)
+    instantiate(config["tracking"], Say(None)).check()
     cache, out_dir = cache_folder(), Path(config["out_dir"])
     check_writable(out_dir, "out_dir=...")
     check_writable(cache, "the environment variable PGOLF_CACHE")
-    source, tokenizer = checked_inputs(config)
     folder = make_run_folder(out_dir, config["name"])
     say = Say(folder / "log.txt")
     say(f"run {folder.name} in {folder}")
     tracker = instantiate(config["tracking"], say)
-    tracker.check()
     facts = provenance.collect()
     describe_run(folder, config, overrides, facts)
     job = Run(config, overrides, devices, launchers, folder, cache, say)
@@ -234,8 +240,8 @@ class Run:
                 in_stages += event["seconds"] if event["stage"] in PRODUCE_STAGES else 0.0
             elif event["event"] == "warm_up":
                 in_stages += event["seconds"]
-            elif event["event"] == "resume":  # these seconds were used by an earlier process
-                in_stages -= event["elapsed_s"]
+            elif event["event"] == "resume":  # an earlier process used these seconds
+                in_stages -= event["elapsed_s"] + event["warm_up_s"]
         scored = scores["load_s"] + scores["quantized"]["seconds"] + scores["final"]["seconds"]
         return {
             "start_produce": max(0.0, self.clock.seconds("produce") - in_stages),

@@ -24,6 +24,7 @@ class Prepared:
 
     Args:
         folder: shards, manifest and `tokenizer/`.
+        documents: what the shards were made from.
         key: cache key, which everything that reads the shards depends on.
         manifest: what is in the folder.
         seconds: of each data stage, also of a reused one.
@@ -31,6 +32,7 @@ class Prepared:
     """
 
     folder: Path
+    documents: Path
     key: str
     manifest: Manifest
     seconds: dict[str, float] = field(default_factory=dict)
@@ -62,7 +64,7 @@ def prepare(
     key = stage_key("tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key())
     shards = stages.run("tokens", key, lambda f: source.tokenize(folder, tokenizer, f, show=True))
     manifest = Manifest.load(shards)
-    return Prepared(shards, key, manifest, stages.seconds, stages.reused)
+    return Prepared(shards, folder, key, manifest, stages.seconds, stages.reused)
 
 
 class _DataStages:

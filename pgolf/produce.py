@@ -1,4 +1,4 @@
-"""The produce job: train, score, test-time training, score, quantize and pack, each stage cached."""
+"""The produce job: train, score, test-time training, score, quantize, pack; each stage cached."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
@@ -20,9 +20,10 @@ from pgolf.data.loader import GlobalLoader, PublishedLoader
 from pgolf.data.stream import TokenStream
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.kernel.attention import set_backend
+from pgolf.protocols import Model
 from pgolf.score import Score
 from pgolf.shipped import write_code
-from pgolf.stage import Stage
+from pgolf.stage import SCRATCH, Stage
 
 Weights = dict[str, Tensor]
 
@@ -134,23 +135,21 @@ class Parts:
 
     def train(self, folder: Path) -> dict[str, Any]:
         world, clock = self.world, self.context.clock
-        model, checkpoints = self.model, Checkpoints(folder)
+        model, scratch = self.model, folder / SCRATCH
+        scratch.mkdir(exist_ok=True)
         trainer = instantiate(self.config["train"], _convert_="all")
         optimizer = instantiate(self.config["optim"], _partial_=True, _convert_="all")(
             list(model.named_parameters()), world
         )
         average, state = trainer.fit(
             model, self.forward, optimizer, self.loader(trainer.loader_kind), world, clock,
-            self.context.events, checkpoints,
+            self.context.events, Checkpoints(scratch),
         )  # fmt: skip
         raw = weights_of(model)
         average.copy_to(model)
         if world.is_main:
             save_weights(raw, folder / "raw.safetensors")
             save_weights(weights_of(model), folder / "ema.safetensors")
-        world.barrier()
-        if world.is_main:
-            checkpoints.clear()
         seconds, warm_up = clock.seconds("train"), clock.seconds("warm-up")
         return {
             "seconds": seconds,
@@ -172,7 +171,7 @@ class Parts:
         self.world.barrier()
         path = self.stage_folder(stage) / f"{file}.safetensors"
         self.model.load_state_dict(load_file(path, device=str(self.world.device)))
-        self.model.recurrence(True)
+        cast(Model, self.model).recurrence(True)
         return self.model
 
     def score(self, folder: Path, name: str, stage: str, file: str) -> dict[str, Any]:

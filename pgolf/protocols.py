@@ -106,6 +106,15 @@ class Quantizer(Protocol):
     def quantize(self, weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Codes: ...
 
 
+class Codec(Protocol):
+    """Bytes to fewer bytes and back; decoding needs no arguments but the class's defaults."""
+
+    name: str
+
+    def encode(self, data: bytes) -> bytes: ...
+    def decode(self, data: bytes) -> bytes: ...
+
+
 class Evaluator(Protocol):
     """Scores every token of a stream but the first exactly once."""
 

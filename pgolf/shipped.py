@@ -6,13 +6,32 @@ import ast
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+from pgolf.errors import UserError
 from pgolf.files import atomic_writer
 
 CODE_FILE = "code.zip"
 # What the evaluate job imports besides what the produce job has loaded already.
 EVALUATE_MODULES = ("pgolf.agent", "pgolf.worker", "pgolf.workers", "pgolf.evaluate")
+# Groups whose classes are needed to read and score an artifact.
+SHIPPED_GROUPS = ("model", "codec", "eval")
 EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def check_shippable(config: dict[str, Any]) -> None:
+    """Raises UserError when a part that scoring needs lies outside pgolf, so would not be shipped.
+
+    Args:
+        config: of the run, resolved.
+    """
+    for group in SHIPPED_GROUPS:
+        target = config[group]["_target_"]
+        if not target.startswith(f"pgolf.{group}."):
+            raise UserError(
+                f"{group}._target_={target}: scoring needs this class, and only pgolf itself is "
+                f"shipped with the weights: put its file into pgolf/{group}/"
+            )
 
 
 def write_code(folder: Path, also: tuple[str, ...] = ()) -> int:

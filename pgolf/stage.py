@@ -2,8 +2,8 @@
 
 An entry is a folder `ROOT/STAGE/KEY/` with the stage's files and `done.json`, which lists every
 file with its size and sha256 and holds a hash of itself. It is made in `KEY.work/` beside it and
-renamed when it is whole, so a killed stage leaves its checkpoints there for the same command to
-continue from.
+renamed when it is whole, so a killed stage leaves its checkpoints there, in `scratch/`, for the
+same command to continue from.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 from pgolf.files import explain_os_error, sha256_file, sha256_json, write_json
 
 DONE = "done.json"
+# In a work folder: what a killed stage continues from. No part of the entry.
+SCRATCH = "scratch"
 CODE = Path(__file__).resolve().parent
 
 
@@ -105,13 +107,15 @@ class Stage:
                 "sha256": sha256_file(path),
             }
             for path in sorted(self.work.rglob("*"))
-            if path.is_file()
+            if path.is_file() and SCRATCH not in path.relative_to(self.work).parts
         }
         entry = json.loads(json.dumps({"stage": self.name, "files": files, "info": info}))
         write_json(self.work / DONE, {**entry, "sha256": sha256_json(entry)})
         if self.folder.exists():
             shutil.rmtree(self.folder)
         os.replace(self.work, self.folder)
+        # Only now: a stage that is killed before can still continue from it.
+        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
         published: dict[str, Any] = entry["info"]
         return published
 

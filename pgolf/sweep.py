@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pgolf.files import write_json
 
@@ -35,6 +35,12 @@ def any_job_started() -> bool:
     return bool(_state["started"])
 
 
+def overrides_of(job: Any) -> list[str]:
+    """The command line's overrides as typed: a reference in one of them is not resolved here."""
+    typed: Any = OmegaConf.to_container(job.overrides.task, resolve=False)
+    return list(typed)
+
+
 def record_success(run_folder: Path) -> None:
     """Leave the run folder's path where the sweep's summary finds it."""
     _record({"run_folder": str(run_folder.resolve())})
@@ -50,7 +56,7 @@ def _record(outcome: dict[str, Any]) -> None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / OUTCOME, {"overrides": list(job.overrides.task), **outcome})
+    write_json(folder / OUTCOME, {"overrides": overrides_of(job), **outcome})
 
 
 def exit_code() -> int:

@@ -11,14 +11,16 @@ import os
 import random
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 
 from pgolf.context import Context
-from pgolf.distributed import join_world
-from pgolf.errors import RunFailed, UserError
+from pgolf.distributed import World, join_world
+from pgolf.errors import RunFailed, UserError, error_of
 from pgolf.files import explain_os_error, write_json
 from pgolf.workers import die_with_parent, failure_file
 
@@ -31,16 +33,24 @@ def main() -> None:
     devices = job["devices"]
     torch.set_num_threads(devices["threads"])
     torch.set_float32_matmul_precision("high")
-    with join_world(devices["device"], devices["precision"]) as world:
+    context, goodbye = Context(job, World()), ExitStack()
+    try:
+        world = goodbye.enter_context(join_world(devices["device"], devices["precision"]))
         seed_everything(job["seed"])
         context = Context(job, world)
-        try:
-            _run(context)
-        except BaseException as error:
-            _report(context, path, error)
-            # Without the collective goodbye of a clean end: other ranks may be waiting elsewhere.
-            sys.stderr.flush()
-            os._exit(2 if isinstance(error, UserError) else 1)
+        _run(context)
+    except BaseException as error:
+        # Without the collective goodbye of a clean end: other ranks may be waiting elsewhere.
+        _leave(_report(context, path, error_of(error)))
+    goodbye.close()
+    # Gloo's threads abort a process once in a while when the interpreter takes itself down.
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(context: Context) -> None:
@@ -61,8 +71,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _report(context: Context, job: Path, error: BaseException) -> None:
-    """Tell the launcher why: one file beside the job, and the traceback in the log."""
+def _report(context: Context, job: Path, error: BaseException) -> int:
+    """Tell the launcher why: one file beside the job, and the traceback in the log.
+
+    Returns:
+        exit code: 2 for a wrong input, 1 for a failed run.
+    """
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, OSError):
         error = explain_os_error(error, Path(error.filename or context.run_folder))
@@ -73,13 +87,14 @@ def _report(context: Context, job: Path, error: BaseException) -> None:
             f"stage {context.stage}: {message}\n  log: {context.run_folder / 'log.txt'}\n"
             "  the same command continues from the last checkpoint and reuses finished stages"
         )
+    kind = "user" if isinstance(error, UserError) else "run"
     try:
-        context.say.keep(trace)
-        kind = "user" if isinstance(error, UserError) else "run"
         if not failure_file(job).exists():
             write_json(failure_file(job), {"kind": kind, "message": message})
-    except (OSError, UserError):
+        context.say.keep(trace)
+    except (OSError, UserError):  # the disk of the run folder is full
         print(message, file=sys.stderr)
+    return 2 if kind == "user" else 1
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def raise_failure(path: Path, code: int) -> None:
         if report["kind"] == "user":
             raise UserError(report["message"])
         raise RunFailed(report["message"])
+    if code == 2:  # the worker printed its reason, since the run folder takes no more files
+        raise UserError("a worker could not go on: its reason stands above")
     if code in (130, -signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt
     raise RunFailed(

@@ -35,9 +35,9 @@ from pgolf.ttt.prequant import PreQuantTTT
 Config = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 WORLD = World()
-# Newton-Schulz runs in bf16, where another order of summation rounds otherwise: the last weights
-# after a few steps agree to about this part of their norm.
-WEIGHT_TOLERANCE = 5e-3
+# Newton-Schulz runs in bf16, whose steps are 2^-8: output projections begin at zero, so after a few
+# updates they consist of such numbers alone, and another order of summation shows.
+WEIGHT_TOLERANCE = 2e-2
 
 
 @dataclass(frozen=True)

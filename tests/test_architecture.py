@@ -133,7 +133,7 @@ def uses(path: Path, module: str, attributes: set[str]) -> set[str]:
 
 
 def test_the_environment_is_read_in_few_places() -> None:
-    readers = {"distributed", "provenance", "workers", "launchers"}
+    readers = {"distributed", "provenance", "workers", "launchers", "launch"}
     for name, path in MODULES.items():
         found = uses(path, "os", {"environ", "getenv", "putenv"})
         assert not found or name in readers, f"{path}: os.{found}"

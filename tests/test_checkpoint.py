@@ -88,12 +88,3 @@ def test_the_heartbeat_outlives_the_process(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).used_s() == {"train": 0.0, "warm-up": 2.0}
     checkpoints.beat({"train": 5.25, "warm-up": 2.0})
     assert Checkpoints(tmp_path).used_s() == {"train": 5.25, "warm-up": 2.0}
-
-
-def test_clear_leaves_the_results_alone(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(snapshot(3), World())
-    checkpoints.beat({"train": 5.0})
-    (tmp_path / "ema.safetensors").write_bytes(b"x")
-    checkpoints.clear()
-    assert os.listdir(tmp_path) == ["ema.safetensors"]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pgolf import shipped
-from pgolf.shipped import CODE_FILE, strip, write_code
+from pgolf.errors import UserError
+from pgolf.shipped import CODE_FILE, check_shippable, strip, write_code
 
 PACKAGE = Path(shipped.__file__).parent
 
@@ -122,3 +123,11 @@ def test_the_archive_is_deterministic_and_imports_on_its_own(
         text=True,
     )
     assert done.stdout == f"{first}/pgolf/workers.py None\n", done.stderr
+
+
+@pytest.mark.parametrize("group", ["model", "codec", "eval"])
+def test_what_scoring_needs_has_to_lie_in_pgolf(group: str) -> None:
+    parts = {name: {"_target_": f"pgolf.{name}.some.Part"} for name in ("model", "codec", "eval")}
+    check_shippable({**parts, "quant": {"_target_": "mine.Quantizer"}})
+    with pytest.raises(UserError, match=rf"{group}\._target_=mine\.Part: .*pgolf/{group}/"):
+        check_shippable({**parts, group: {"_target_": "mine.Part"}})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pgolf import stage as stage_module
 from pgolf.errors import UserError
-from pgolf.stage import DONE, Stage, stage_key
+from pgolf.stage import DONE, SCRATCH, Stage, stage_key
 
 INFO = {"seconds": 1.5, "score": {"bpb": 1.25}, "epochs": [1, 2]}
 
@@ -111,6 +111,28 @@ def test_partial_files_of_a_killed_writer_are_not_published(tmp_path: Path) -> N
         (stage.work / "weights.bin").write_bytes(b"x")
         stage.publish({})
     assert sorted(os.listdir(stage.folder)) == [DONE, "weights.bin"]
+
+
+def test_what_a_stage_continues_from_is_no_part_of_the_entry_and_goes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(folder: Path, **options: bool) -> None:
+        raise Killed
+
+    stage = Stage(tmp_path, "train", "key")
+    with stage.lock():
+        (stage.work / SCRATCH).mkdir()
+        (stage.work / SCRATCH / "checkpoint.json").write_bytes(b"{}")
+        (stage.work / "weights.bin").write_bytes(b"x")
+        monkeypatch.setattr(stage_module.shutil, "rmtree", killed)
+        with pytest.raises(Killed):  # until the entry stands, nothing of it is lost
+            stage.publish(INFO)
+    monkeypatch.undo()
+    assert Stage(tmp_path, "train", "key").find() == INFO
+    assert list(json.loads((stage.folder / DONE).read_text())["files"]) == ["weights.bin"]
 
 
 def test_another_process_waits_and_reuses(tmp_path: Path) -> None:

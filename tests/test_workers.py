@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,6 +156,30 @@ def test_workers_get_threads_path_and_what_was_set(
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(code), root, "/given"]
 
 
+def test_a_worker_without_a_message_but_with_code_2_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="its reason stands above"):
+        raise_failure(tmp_path / "none.json", 2)
+
+
+def test_a_worker_that_cannot_join_the_others_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is a world, too, the launcher is told why: here the port is taken."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    job = {
+        "kind": "evaluate", "run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {},
+        "seed": 1, "devices": ONE.as_dict(),
+    }  # fmt: skip
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        with pytest.raises(RunFailed, match=r"stage start: .*[Aa]ddress already in use"):
+            run_job(tmp_path / "job.json", ONE, port=taken.getsockname()[1])
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
 @pytest.mark.parametrize("code", [130, -signal.SIGINT, -signal.SIGTERM])
 def test_interrupted_workers_are_an_interruption(tmp_path: Path, code: int) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -177,7 +202,7 @@ def test_a_worker_reports_kind_stage_and_log(
     job = {"run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {}}
     context = Context(job, World(rank=1, world_size=2))  # any rank may be the one that fails
     context.stage = "train"
-    _report(context, tmp_path / "job.json", error)
+    assert _report(context, tmp_path / "job.json", error) == (2 if kind == "user" else 1)
     report = json.loads(failure_file(tmp_path / "job.json").read_text())
     assert report["kind"] == kind and all(part in report["message"] for part in parts)
     assert type(error).__name__ in (tmp_path / "log.txt").read_text()

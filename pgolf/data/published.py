@@ -49,7 +49,7 @@ class PublishedShards:
 
     Args:
         path: the folder.
-        tokenizer_path: the SentencePiece model that made the ids; tokenizer.path takes it from here.
+        tokenizer_path: the SentencePiece model that made the ids, which tokenizer.path takes.
         repository: where the files come from, for messages.
         val_tokens, val_bytes: published totals of the scored validation; with other totals it is
             not the official one.
@@ -138,7 +138,7 @@ class PublishedShards:
         """
         if getattr(tokenizer, "path", None) is None:
             raise UserError(
-                f"{self.path} holds tokens already, so the tokenizer that made them has to be given: "
+                f"{self.path} holds tokens already: give the tokenizer that made them by "
                 f"tokenizer.path={self.tokenizer_path} (from {self.repository}, folder tokenizers)"
             )
         tokenizer.fit([])

@@ -74,7 +74,7 @@ def line_chart(
     def draw(width: int, height: int, css: str) -> str:
         xs = [x for x, _ in points]
         start = 0.0 if min(xs) < 0.2 * max(xs) and not dots else min(xs)
-        y_range = svg.padded([y for _, y in points], 0.1, 0.06)
+        y_range = svg.padded([y for _, y in points], 0.16, 0.12)
         frame = Frame(width, height, (start, max(xs)), y_range)
         x, y = points[-1]
         count = 6 if css == "wide" else 4
@@ -85,8 +85,10 @@ def line_chart(
         marked = points if dots else points[-1:]
         radius = 3.0 if len(points) <= 30 or not dots else 2.0
         parts += [svg.dot(frame, p, f"{unit} {p[0]:g}: {p[1]:.4f}", "full", radius) for p in marked]
-        above = frame.y(y) - 9 if frame.y(y) > svg.TOP + 18 else frame.y(y) + 18
-        parts.append(svg.text(frame.x(x), above, f"{y:.4f}", "value strong", "end"))
+        # Where the curve comes from above, the number would stand in its way there.
+        falling = len(points) > 1 and y < points[-2][1]
+        beside = frame.y(y) + 18 if falling else frame.y(y) - 9
+        parts.append(svg.text(frame.x(x), beside, f"{y:.4f}", "value strong", "end"))
         return svg.drawing(frame, label, parts, css)
 
     return both_sizes(draw)

@@ -213,6 +213,7 @@ class _Loop:
                 self.beat()
                 bar.advance()
         self.load_snapshot(saved)
+        self.events.emit("warm_up", "train", seconds=round(self.clock.seconds(WARM_UP), 3))
 
     def run(self) -> None:
         settings, state = self.settings, self.state
@@ -295,6 +296,6 @@ class _Loop:
         self.state.elapsed_s = max(self.state.elapsed_s, used_s.get(PHASE, 0.0))
         self.clock.add(PHASE, "train", self.state.elapsed_s)
         self.clock.add(WARM_UP, "train", used_s.get(WARM_UP, 0.0))
-        if saved is not None:
-            state = self.state
-            self.events.emit("resume", "train", step=state.step, elapsed_s=state.elapsed_s)
+        if saved is not None or used_s:
+            used = {"elapsed_s": self.state.elapsed_s, "warm_up_s": self.clock.seconds(WARM_UP)}
+            self.events.emit("resume", "train", step=self.state.step, **used)

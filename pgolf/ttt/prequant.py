@@ -118,9 +118,11 @@ class PreQuantTTT:
                 average_weights(trained, world)
                 average.update(trained)
                 row = {"epoch": epoch + 1, "lr": lr, "train_loss": loss}
+                measured = {"epoch": epoch + 1, "lr": lr, "train/loss": loss}
                 if self.diagnostic_every and (epoch + 1) % self.diagnostic_every == 0:
                     row |= evaluate(model).as_dict()
-                events.emit("ttt_epoch", "ttt", **row)
+                    measured["val/bpb"] = row["bpb"]
+                events.emit("ttt_epoch", "ttt", **measured)
                 per_epoch.append(row)
             average.copy_to(trained)
         return Adapted(False, REASON, per_epoch)

@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf.artifact import Codec
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.codec.lzma_codec import LzmaCodec
 from pgolf.errors import UserError
+from pgolf.protocols import Codec
 
 OPTIONS = sorted((Path(__file__).resolve().parents[2] / "conf" / "codec").glob("*.yaml"))
 

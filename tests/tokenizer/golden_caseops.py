@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from pgolf.tokenizer.caseops import CaseOpsTokenizer
+from tests.reference import reference_folder
 
 MODEL = "fineweb_8192_bpe_caseops.model"
 
@@ -14,14 +15,13 @@ def run(folder: Path) -> list[tuple[str, float, float]]:
     """(name, number of documents that differ, 0) for encoded text, ids and bytes.
 
     Args:
-        folder: holds caseops.jsonl; the model lies in the folder `tokenizers` beside it.
+        folder: holds caseops.jsonl; the model lies in the folder `tokenizers` beside it, or in
+            that of the reference data.
 
     Raises:
         LookupError: the model is not there.
     """
-    path = folder.resolve().parent / "tokenizers" / MODEL
-    if not path.is_file():
-        raise LookupError(f"no {path}")
+    path = published_model(folder)
     tokenizer = CaseOpsTokenizer(vocab_size=8192, path=str(path))
     tokenizer.fit([])
     differ = {"encoded text": 0, "ids": 0, "bytes": 0}
@@ -33,3 +33,13 @@ def run(folder: Path) -> list[tuple[str, float, float]]:
         same_total = int(raw_bytes.sum(dtype="int64")) == expected["raw_bytes"]
         differ["bytes"] += raw_bytes.tolist() != expected["bytes"] or not same_total
     return [(f"caseops: {name}, documents", count, 0) for name, count in differ.items()]
+
+
+def published_model(folder: Path) -> Path:
+    """The published CaseOps model; LookupError where it is not there."""
+    beside = [folder.resolve().parent, reference_folder()]
+    paths = [place / "tokenizers" / MODEL for place in beside if place is not None]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise LookupError(f"no {paths[0]}")
+    return found

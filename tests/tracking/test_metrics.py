@@ -35,7 +35,7 @@ def test_summary_has_every_figure_of_the_result():
 
 
 def test_no_tracking_takes_everything(tmp_path):
-    sink = NoTracking()
+    sink = NoTracking(print)
     sink.check()
     sink.start("id", "name", {}, tmp_path)
     sink.log({"event": "x"})

@@ -58,7 +58,8 @@ def test_only_used_seconds_are_charged(tmp_path: Path) -> None:
     _, _, state, clock = fit(tmp_path, loader=TinyLoader(Timer(9999.0)))
     assert state.step == 8 and state.elapsed_s == 10.0 + 5 * 2.0
     assert clock.charged_s("train") == 20.0
-    assert events_of(tmp_path, "resume")[0]["elapsed_s"] == 10.0
+    [resume] = events_of(tmp_path, "resume")
+    assert (resume["step"], resume["elapsed_s"], resume["warm_up_s"]) == (3, 10.0, 0.0)
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_charged(tmp_path: Path) -> None:
@@ -66,6 +67,8 @@ def test_a_run_killed_before_its_first_checkpoint_is_charged(tmp_path: Path) -> 
         fit(tmp_path, loader=TinyLoader(stop_at=4), checkpoint_every_s=1e9)
     _, _, state, clock = fit(tmp_path, checkpoint_every_s=1e9)
     assert state.step == 8 and clock.charged_s("train") == 4.0 + 8 * 2.0
+    [resume] = events_of(tmp_path, "resume")  # it begins anew, but is told to have used this
+    assert (resume["step"], resume["elapsed_s"]) == (0, 4.0)
 
 
 def test_a_resumed_run_ends_with_its_own_budget_of_time(tmp_path: Path) -> None:

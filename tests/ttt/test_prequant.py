@@ -107,8 +107,8 @@ def test_diagnostics_and_events_come_when_asked(tmp_path: Path) -> None:
     assert ["bpb" in row for row in adapted.per_epoch] == [False, True, False, True, False]
     rows = list(read_events(tmp_path / "events.jsonl"))
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    assert rows[1]["bpb"] == adapted.per_epoch[1]["bpb"]
-    assert math.isfinite(rows[0]["train_loss"])
+    assert rows[1]["val/bpb"] == adapted.per_epoch[1]["bpb"]
+    assert math.isfinite(rows[0]["train/loss"])
 
 
 def test_ema_over_epochs_is_the_average_of_the_weights_after_each() -> None:
