@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -99,10 +100,16 @@ class Together:
         Raises:
             RunFailed: the run failed; rank 0 says why.
         """
+        try:
+            return self._obey()
+        finally:  # rank 0 waits for this; it may be gone already
+            with suppress(RuntimeError):
+                self._store.add("read", 1)
+
+    def _obey(self) -> float:
         while True:
             order = self._next()
             if END in order:
-                self._store.add("read", 1)
                 if "failed" in order[END]:
                     raise RunFailed(f"rank 0: {order[END]['failed']}")
                 return float(order[END]["bpb"])
