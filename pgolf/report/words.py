@@ -20,7 +20,7 @@ SCORE_DETAILS = {
 }
 STAGE_LABELS = {
     "train": "training",
-    "warm-up": "warm-up",
+    "warm_up": "warm-up",
     "ttt": "test-time training",
     "pack": "quantize and pack",
     "load": "load artifact",
