@@ -10,14 +10,15 @@ from omegaconf import OmegaConf
 
 from pgolf.signature import check_arguments
 
-OPTIONS = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+CONF = Path(__file__).parents[2] / "conf"
+OPTIONS, SCALE = sorted((CONF / "data").glob("*.yaml")), CONF / "scale" / "nano.yaml"
 
 
 def load(path: Path) -> dict[str, Any]:
-    cfg = OmegaConf.load(path)
+    cfg = OmegaConf.create({"data": OmegaConf.load(path), "scale": OmegaConf.load(SCALE)})
     for key in OmegaConf.missing_keys(cfg):
         OmegaConf.update(cfg, key, "given")
-    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(cfg, resolve=True)["data"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)

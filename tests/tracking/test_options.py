@@ -18,6 +18,6 @@ def test_option_fits_its_class(name):
     option = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     values = {key: value for key, value in option.items() if not key.startswith("_")}
     check_arguments("tracking", option["_target_"], values)
-    sink = instantiate(option)
+    sink = instantiate(option, print)
     sink.check()
     assert all(callable(getattr(sink, method)) for method in ("start", "log", "finish"))
