@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.hardware import Devices
+from pgolf.shipped import code_fingerprint
 from pgolf.stage import stage_key
 
 # Stages of the produce job in their order, with the budget that each is charged to.
@@ -52,10 +53,9 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
     )
     pack = stage_key(
         "pack",
-        (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "shipped", "eval",
-         "evaluate", "agent", "worker", "workers"),
+        (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "shipped"),
         ttt=ttt, quant=config["quant"], codec=config["codec"], eval=config["eval"],
-        micro_batch_seqs=config["train"]["micro_batch_seqs"],
+        micro_batch_seqs=config["train"]["micro_batch_seqs"], shipped=code_fingerprint(config),
     )  # fmt: skip
     scores = {
         name: stage_key(name, EVAL_CODE, weights=weights, diagnostic=diagnostic)

@@ -215,9 +215,7 @@ class Parts:
                 instantiate(self.config["codec"], _convert_="all"),
                 self.job["tokenizer_fingerprint"],
             )
-            info["code_bytes"] = write_code(
-                shipped, (self.config["eval"]["_target_"].rpartition(".")[0],)
-            )
+            info["code_bytes"] = write_code(shipped, self.config)
         world.barrier()
         return info
 

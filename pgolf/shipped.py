@@ -1,19 +1,20 @@
-"""The code that is shipped with the weights and counted with them: the modules a run has used."""
+"""The code that is shipped with the weights and counted with them: all that scoring imports."""
 
 from __future__ import annotations
 
 import ast
-import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pgolf.errors import UserError
-from pgolf.files import atomic_writer
+from pgolf.files import atomic_writer, sha256_file, sha256_json
 
 CODE_FILE = "code.zip"
-# What the evaluate job imports besides what the produce job has loaded already.
-EVALUATE_MODULES = ("pgolf.agent", "pgolf.worker", "pgolf.workers", "pgolf.evaluate")
+# Where the evaluate job begins; the run's own parts are loaded by name.
+EVALUATE_MODULES = ("pgolf.agent", "pgolf.worker", "pgolf.evaluate")
+ROOT = Path(__file__).resolve().parent.parent
 # Groups whose classes are needed to read and score an artifact.
 SHIPPED_GROUPS = ("model", "codec", "eval")
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -34,30 +35,72 @@ def check_shippable(config: dict[str, Any]) -> None:
             )
 
 
-def write_code(folder: Path, also: tuple[str, ...] = ()) -> int:
-    """Write `code.zip`, importable as it is, with all pgolf modules in use; returns its bytes.
+def write_code(folder: Path, config: dict[str, Any]) -> int:
+    """Write `code.zip`, importable as it is, with all that scoring needs; returns its bytes.
 
     Comments and docstrings are left out, names are kept. The evaluate workers import pgolf from
     this file, so it is proved complete by every run.
 
     Args:
-        also: further modules, e.g. that of the configured evaluator.
+        config: of the run; its model, codec and evaluator are shipped.
     """
-    names = {name for name in sys.modules if name == "pgolf" or name.startswith("pgolf.")}
-    names |= {*EVALUATE_MODULES, *also}
-    root = Path(__file__).resolve().parent.parent
     with (
         atomic_writer(folder / CODE_FILE) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
     ):
-        for name in sorted(names):
-            path = root / Path(*name.split("."))
-            path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        for path in shipped_files(config):
             # A fixed date makes equal code equal bytes.
-            entry = zipfile.ZipInfo(str(path.relative_to(root)), EPOCH)
+            entry = zipfile.ZipInfo(str(path.relative_to(ROOT)), EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, strip(path.read_text(encoding="utf-8")))
     return (folder / CODE_FILE).stat().st_size
+
+
+def shipped_files(config: dict[str, Any]) -> list[Path]:
+    """Source files that scoring a run's artifact imports, in a fixed order."""
+    parts = [config[group]["_target_"].rpartition(".")[0] for group in SHIPPED_GROUPS]
+    return [_source(name) for name in sorted(closure([*EVALUATE_MODULES, *parts]))]
+
+
+def code_fingerprint(config: dict[str, Any]) -> str:
+    """Equal where the shipped code would be; for the key of the stage that ships it."""
+    return sha256_json([sha256_file(path) for path in shipped_files(config)])
+
+
+def closure(modules: list[str]) -> set[str]:
+    """These modules of pgolf, their packages, and all that they import when they are imported.
+
+    An import inside a function is not followed: it serves another job (`pgolf.worker` has both), or
+    names a part that is listed.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        package = name.rpartition(".")[0]
+        waiting += [package] if package else []
+        waiting += _imports(ast.parse(_source(name).read_text(encoding="utf-8")))
+    return found
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Modules of pgolf that the statements of a module import."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.partition(".")[0] == "pgolf")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "pgolf":
+            assert node.module is not None
+            yield node.module
+            members = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (member for member in members if _source(member).is_file())
+
+
+def _source(name: str) -> Path:
+    path = ROOT / Path(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def strip(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 import tokenize
@@ -15,7 +16,7 @@ import pytest
 
 from pgolf import shipped
 from pgolf.errors import UserError
-from pgolf.shipped import CODE_FILE, check_shippable, strip, write_code
+from pgolf.shipped import CODE_FILE, SHIPPED_GROUPS, check_shippable, strip, write_code
 
 PACKAGE = Path(shipped.__file__).parent
 
@@ -94,35 +95,41 @@ def test_pgolf_itself_is_the_same_but_for_docstrings_and_comments(path: Path) ->
     assert not [token for token in tokens if token.type == tokenize.COMMENT]
 
 
-def test_the_archive_is_deterministic_and_imports_on_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ["pgolf", "pgolf.clock", "pgolf.files", "pgolf.errors", "pgolf.model", "pgolf.say"]
-    loaded = {name: sys.modules.get(name) for name in names}
-    others = {n: m for n, m in sys.modules.items() if n.partition(".")[0] != "pgolf"}
-    monkeypatch.setattr(shipped.sys, "modules", {**others, **loaded})
-    monkeypatch.setattr(shipped, "EVALUATE_MODULES", ("pgolf.workers", "pgolf.hardware"))
+PARTS = ("pgolf.model.baseline.BaselineGPT", "pgolf.codec.lzma_codec.LzmaCodec",
+         "pgolf.eval.sliding.SlidingEvaluator")  # fmt: skip
+CONFIG = {name: {"_target_": part} for name, part in zip(SHIPPED_GROUPS, PARTS, strict=True)}
+
+
+def test_the_archive_does_not_depend_on_what_else_this_process_has_done(tmp_path: Path) -> None:
     sizes = []
     for run_name in ("a", "b"):
         (tmp_path / run_name).mkdir()
-        sizes.append(write_code(tmp_path / run_name, ("pgolf.model.norm",)))
-    monkeypatch.undo()
+        sizes.append(write_code(tmp_path / run_name, CONFIG))
+        importlib.import_module("pgolf.train.trainer")
     first, second = (tmp_path / name / CODE_FILE for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert sizes == [first.stat().st_size, second.stat().st_size]
-    with zipfile.ZipFile(first) as archive:
+
+
+def test_the_archive_holds_what_scoring_imports_and_nothing_else(tmp_path: Path) -> None:
+    write_code(tmp_path, CONFIG)
+    with zipfile.ZipFile(tmp_path / CODE_FILE) as archive:
         found = set(archive.namelist())
-    expected = {f"pgolf/{name}.py" for name in ("clock", "files", "errors", "say", "workers")}
-    expected |= {"pgolf/__init__.py", "pgolf/hardware.py", "pgolf/model/__init__.py"}
-    assert found == expected | {"pgolf/model/norm.py"}
-    code = "import pgolf.workers, pgolf.clock; print(pgolf.workers.__file__, pgolf.clock.__doc__)"
+    wanted = ["pgolf.agent", "pgolf.worker", "pgolf.evaluate"]
+    wanted += [part.rpartition(".")[0] for part in PARTS]
+    code = (
+        f"import sys, {', '.join(wanted)}\n"
+        "for m in list(sys.modules.values()):\n"
+        "    if m.__name__.partition('.')[0] == 'pgolf': print(m.__file__, m.__doc__)"
+    )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
-        env={"PYTHONPATH": str(first)},
+        env={"PYTHONPATH": str(tmp_path / CODE_FILE)},
         capture_output=True,
         text=True,
     )
-    assert done.stdout == f"{first}/pgolf/workers.py None\n", done.stderr
+    expected = {f"{tmp_path / CODE_FILE}/{name} None" for name in found}
+    assert set(done.stdout.splitlines()) == expected, done.stderr
 
 
 @pytest.mark.parametrize("group", ["model", "codec", "eval"])
