@@ -23,7 +23,7 @@ NO_COMMAND = {"output"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; exit codes as launch.py's."""
-    options = build_parser().parse_args(arguments)
+    options = _parse(build_parser(), arguments)
     command: ModuleType = options.command
     try:
         answer: dict[str, Any] = command.run(options)
@@ -40,7 +40,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(answer, ensure_ascii=False))
     else:
         command.show(answer)
+    exit_code: int = getattr(command, "exit_code", _done)(answer)
+    return exit_code
+
+
+def _done(answer: dict[str, Any]) -> int:
+    """The exit code of commands that do not judge what they find."""
     return 0
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """Options, and overrides wherever they stand: argparse takes none behind an option."""
+    options, rest = parser.parse_known_args(arguments)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word]
+    if strange or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:

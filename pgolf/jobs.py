@@ -44,7 +44,7 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
     machine, diagnostic = devices.as_dict(), diagnostic_settings(config)
     settings = {key: value for key, value in config["train"].items() if key not in SILENT}
     train = stage_key(
-        "train", (*MODEL_CODE, "optim", "train", "data/loader"),
+        "train", (*MODEL_CODE, "optim", "train", "data/loader", "data/prefetch"),
         model=config["model"], train=settings, optim=config["optim"], seed=config["seed"],
         data=data_key, devices=machine,
     )  # fmt: skip

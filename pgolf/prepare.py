@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.clock import Clock
-from pgolf.data.manifest import Manifest
+from pgolf.data.manifest import Manifest, Split
 from pgolf.errors import UserError
 from pgolf.events import EventLog
 from pgolf.jobs import Config
@@ -64,7 +64,15 @@ def prepare(
     key = stage_key("tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key())
     shards = stages.run("tokens", key, lambda f: source.tokenize(folder, tokenizer, f, show=True))
     manifest = Manifest.load(shards)
+    if manifest.roundtrip is not None:
+        events.emit("tokenizer", "tokens", **_survival(manifest.roundtrip, manifest.validation))
     return Prepared(shards, folder, key, manifest, stages.seconds, stages.reused)
+
+
+def _survival(roundtrip: dict[str, int], validation: Split) -> dict[str, int | None]:
+    """How much of the validation text its tokens hold; BOS is none of them."""
+    tokens = validation.num_tokens - roundtrip["documents"]
+    return {**roundtrip, "bytes": validation.document_bytes, "tokens": tokens}
 
 
 class _DataStages:

@@ -26,7 +26,7 @@ FOUNDATION = {
 }
 # What packages offer to each other: the data that passes between stages, and pure functions.
 PUBLIC = {
-    *("data.manifest", "data.stream", "tokenizer.store", "train.schedule"),
+    *("data.manifest", "data.stream", "data.prefetch", "tokenizer.store", "train.schedule"),
     *("ttt.adapted", "quant.codes", "kernel.attention"),
 }
 # Nothing imports the first two; only they import the third.

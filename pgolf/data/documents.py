@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -14,6 +14,13 @@ from pgolf.errors import UserError
 Report = Callable[[int], object]
 BLOCK_BYTES = 1 << 20
 FORMATS = ".txt (one document a file), .jsonl, .jsonl.zst or .parquet (field `text`)"
+
+
+class Document(NamedTuple):
+    """A text, and where it comes from: its field `source`, or else the name of its file."""
+
+    text: str
+    source: str
 
 
 def _ignore(num_bytes: int) -> None:
@@ -43,6 +50,11 @@ def find_files(path: Path) -> list[Path]:
 
 
 def read_documents(path: Path, on_read: Report = _ignore) -> Iterator[str]:
+    """The texts of `read_records`."""
+    return (document.text for document in read_records(path, on_read))
+
+
+def read_records(path: Path, on_read: Report = _ignore) -> Iterator[Document]:
     """The documents of a file or folder, one after the other, never all in memory.
 
     Args:
@@ -59,9 +71,9 @@ def read_documents(path: Path, on_read: Report = _ignore) -> Iterator[str]:
         reader = _reader(file)
         assert reader is not None
         try:
-            for text in reader(file, on_read):
+            for document in reader(file, on_read):
                 found = True
-                yield text
+                yield document
         except OSError as error:
             raise UserError(
                 f"{file}: cannot be read ({error.strerror or error}); make it readable"
@@ -70,7 +82,7 @@ def read_documents(path: Path, on_read: Report = _ignore) -> Iterator[str]:
         raise UserError(f"{path}: holds no documents; give a file with at least one")
 
 
-def _reader(path: Path) -> Callable[[Path, Report], Iterator[str]] | None:
+def _reader(path: Path) -> Callable[[Path, Report], Iterator[Document]] | None:
     name = path.name.lower()
     if name.endswith(".txt"):
         return _read_txt
@@ -81,10 +93,15 @@ def _reader(path: Path) -> Callable[[Path, Report], Iterator[str]] | None:
     return _read_parquet if name.endswith(".parquet") else None
 
 
-def _read_txt(path: Path, on_read: Report) -> Iterator[str]:
+def _name(path: Path) -> str:
+    """The source of documents that name none: `news.jsonl.zst` is `news`."""
+    return path.name.split(".")[0]
+
+
+def _read_txt(path: Path, on_read: Report) -> Iterator[Document]:
     data = path.read_bytes()
     on_read(len(data))
-    yield _decode(data, path, 0, "")
+    yield Document(_decode(data, path, 0, ""), _name(path))
 
 
 def _decode(data: bytes, path: Path, offset: int, place: str) -> str:
@@ -121,11 +138,11 @@ def _decompressed(path: Path, on_read: Report) -> Iterator[bytes]:
         raise UserError(f"{path}: cut off, its last zstd frame does not end; copy it again")
 
 
-def _read_json_lines(path: Path, blocks: Iterator[bytes]) -> Iterator[str]:
+def _read_json_lines(path: Path, blocks: Iterator[bytes]) -> Iterator[Document]:
     offset = 0
     for number, line in enumerate(_lines(blocks), start=1):
         if line.strip():
-            yield _text_of(_decode(line, path, offset, f", line {number}"), path, number)
+            yield _document_of(_decode(line, path, offset, f", line {number}"), path, number)
         offset += len(line) + 1
 
 
@@ -140,7 +157,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(pieces)
 
 
-def _text_of(line: str, path: Path, number: int) -> str:
+def _document_of(line: str, path: Path, number: int) -> Document:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -148,8 +165,9 @@ def _text_of(line: str, path: Path, number: int) -> str:
             f"{path}, line {number}: no JSON ({error}); each line has to be one object such as "
             '{"text": "..."}'
         ) from error
-    text = record.get("text") if isinstance(record, dict) else None
-    return _checked(text, path, f"line {number}")
+    record = record if isinstance(record, dict) else {}
+    text = _checked(record.get("text"), path, f"line {number}")
+    return Document(text, str(record.get("source") or _name(path)))
 
 
 def _checked(text: Any, path: Path, place: str) -> str:
@@ -169,7 +187,7 @@ def _checked(text: Any, path: Path, place: str) -> str:
     return text
 
 
-def _read_parquet(path: Path, on_read: Report) -> Iterator[str]:
+def _read_parquet(path: Path, on_read: Report) -> Iterator[Document]:
     import pyarrow
     from pyarrow import parquet
 
@@ -180,11 +198,13 @@ def _read_parquet(path: Path, on_read: Report) -> Iterator[str]:
                 raise UserError(
                     f"{path}: no column `text` among {', '.join(names)}; rename the text's column"
                 )
+            columns = [name for name in ("text", "source") if name in names]
             num_rows, size, row = file.metadata.num_rows, path.stat().st_size, 0
-            for batch in file.iter_batches(batch_size=256, columns=["text"]):
-                for text in batch.column(0).to_pylist():
+            for batch in file.iter_batches(batch_size=256, columns=columns):
+                for record in batch.to_pylist():
                     row += 1
-                    yield _checked(text, path, f"row {row}")
+                    text = _checked(record["text"], path, f"row {row}")
+                    yield Document(text, str(record.get("source") or _name(path)))
                 on_read(size * len(batch) // num_rows)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as Parquet ({error}); copy it again") from error

@@ -1,4 +1,8 @@
-"""`data=fineweb_caseops`: shards that others have tokenized, used where they lie."""
+"""`data=fineweb_caseops` and its siblings: shards that others have tokenized, used where they lie.
+
+Where files are missing, `check` asks the hub what belongs there (and fetches the small tokenizer,
+which is opened next), and the documents step fetches the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,23 @@ import itertools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from pgolf.data import hub
+from pgolf.data.hub_shards import ShardFolder
 from pgolf.data.manifest import File, Manifest, Shard, Split
 from pgolf.data.pool import ordered_map
-from pgolf.data.shards import PublishedFiles, check_sidecar, find_published, read_shard
+from pgolf.data.shards import PublishedFiles, check_sidecar, read_shard
+from pgolf.data.surface import write_sidecars
 from pgolf.errors import UserError
 from pgolf.files import sha256_file, write_json
 from pgolf.hardware import usable_cpus
 from pgolf.progress import track
 from pgolf.protocols import Tokenizer
 
-VERSION = 1  # raised whenever the same files would give another inventory or manifest
+VERSION = 2  # raised whenever the same files would give another inventory or manifest
 INVENTORY, FIRST = "shards.json", "fineweb_val_000000.bin"
 OFFICIAL_DOCUMENTS = 50_000
 SEQ_LEN = 2048  # published totals are those of whole sequences of this length
@@ -43,76 +50,94 @@ class Seen:
 
 
 class PublishedShards:
-    """A folder of `fineweb_train_*.bin`, `fineweb_val_*.bin` and `fineweb_val_bytes_*.bin`.
+    """A folder of `fineweb_train_*.bin`, `fineweb_val_*.bin` and their byte sidecar.
 
     Nothing is copied: the manifest names the files where they are.
 
     Args:
         path: the folder.
         tokenizer_path: the SentencePiece model that made the ids, which tokenizer.path takes.
-        repository: where the files come from, for messages.
+        name: of the set, for `pgolf data get`.
+        repository, dataset: on the hub, and the name of the folder in it that holds the shards.
+        byte_counts: "sidecar" takes fineweb_val_bytes_*.bin, "surfaces" counts by the pieces of
+            the tokenizer (see surface.py), for sets that have no sidecar.
+        train_shards: training shards to use, the first ones; None uses all that are there, and
+            where there are none fetches as many as published runs trained on (80).
         val_tokens, val_bytes: published totals of the scored validation; with other totals it is
             not the official one.
     """
 
     def __init__(
-        self, *, path: str, tokenizer_path: str, repository: str, val_tokens: int, val_bytes: int
+        self,
+        *,
+        path: str,
+        tokenizer_path: str,
+        name: str,
+        repository: str,
+        dataset: str,
+        byte_counts: Literal["sidecar", "surfaces"],
+        val_tokens: int,
+        val_bytes: int,
+        train_shards: int | None = None,
     ) -> None:
-        self.path, self.repository = Path(path).expanduser(), repository
-        self.tokenizer_path = tokenizer_path
+        self.path, self.train_shards = Path(path).expanduser(), train_shards
+        self.tokenizer_path, self.byte_counts = tokenizer_path, byte_counts
+        self.repository, self.dataset = repository, dataset
         self.val_tokens, self.val_bytes = val_tokens, val_bytes
+        self.shards = ShardFolder(
+            name,
+            repository,
+            dataset,
+            self.path,
+            Path(tokenizer_path).name,
+            byte_counts == "sidecar",
+            train_shards,
+        )
 
     def check(self) -> None:
-        """Look at names, headers and lengths.
+        """Look at names, headers and lengths; where files are missing, at the hub.
 
         Raises:
-            UserError: the folder or a file is missing or damaged; says what to put where.
+            UserError: the folder or a file is damaged, or missing and the hub cannot help; says
+                what to put where.
         """
-        if not (self.path / FIRST).is_file():
+        if self.train_shards is not None and self.train_shards < 1:
             raise UserError(
-                f"{self.path}: no published shards in this folder (data.path){self._hint()}. Put "
-                "there fineweb_train_*.bin, fineweb_val_*.bin and fineweb_val_bytes_*.bin of "
-                f"{self.repository}, or use data=embedded or data=local data.path=..."
+                f"data.train_shards={self.train_shards}: expected 1 or more, or null for all"
             )
-        files = find_published(self.path)
-        if not files.training:
-            raise UserError(
-                f"{self.path}: no fineweb_train_*.bin; put at least one of {self.repository} there"
-            )
-        if not files.sidecars:
-            raise UserError(
-                f"{self.path}: no fineweb_val_bytes_*.bin, so bits per raw byte cannot be counted; "
-                f"put those of {self.repository} there"
-            )
-        for tokens, sidecar in zip(files.validation, files.sidecars, strict=True):
+        hub.recheck(self.path)
+        if self.shards.missing():
+            self.shards.plan_and_fetch_tokenizer()
+            return
+        files = self.shards.files()
+        for tokens, sidecar in zip(files.validation, files.sidecars, strict=False):
             check_sidecar(tokens, sidecar)
 
-    def _hint(self) -> str:
-        """Where a little below there are shards: downloads keep the repository's folders."""
-        for depth in range(1, 4):
-            inside = next(self.path.glob("*/" * depth + FIRST), None)
-            if inside is not None:
-                return f"; there are some below, use data.path={inside.parent}"
-        return ""
-
     def cache_key(self) -> dict[str, Any]:
-        facts = [(path, path.stat()) for path in _all(find_published(self.path))]
+        """The same before and after a download."""
         return {
             "source": "published",
             "version": VERSION,
+            "byte_counts": self.byte_counts,
             "val_tokens": self.val_tokens,
             "val_bytes": self.val_bytes,
-            "files": [[str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in facts],
+            "files": [hub.identity(path) for path in _all(self.shards.files())],
         }
 
+    def download(self, show: bool, offline: bool = False) -> dict[str, Any]:
+        """Fetch what is missing; see `ShardFolder.download`."""
+        return self.shards.download(show, offline)
+
     def documents(self, folder: Path, show: bool) -> dict[str, Any]:
-        """Read every file once and write down what it holds; there are no documents to extract.
+        """Fetch what is missing, read every file once and write down what it holds.
 
         Raises:
-            UserError: a file is damaged, or a sidecar is not of its tokens' length.
+            UserError: a file cannot be fetched or is damaged, or a sidecar is not of its tokens'
+                length.
         """
+        self.shards.fetch_missing(show)
         self.check()
-        files = find_published(self.path)
+        files = self.shards.files()
         paths = [path.resolve() for path in _all(files)]
         seen: list[Seen] = []
         total = sum(path.stat().st_size for path in paths) / 1e6
@@ -139,7 +164,7 @@ class PublishedShards:
         if getattr(tokenizer, "path", None) is None:
             raise UserError(
                 f"{self.path} holds tokens already: give the tokenizer that made them by "
-                f"tokenizer.path={self.tokenizer_path} (from {self.repository}, folder tokenizers)"
+                f"tokenizer.path={self.tokenizer_path} (from {self.repository})"
             )
         tokenizer.fit([])
         inventory = json.loads((documents / INVENTORY).read_text(encoding="utf-8"))
@@ -147,14 +172,18 @@ class PublishedShards:
         check_ids([*found["training"], *found["validation"]], tokenizer.vocab_size)
         check_tokenizer(read_shard(Path(found["validation"][0].path)), tokenizer, self.path)
         training = [Shard(one.file(), None, one.num_values, None) for one in found["training"]]
-        validation = _validation(found["validation"], found["sidecars"], tokenizer.bos_id)
+        sidecars = [(one.file(), one.total) for one in found["sidecars"]]
+        if self.byte_counts == "surfaces":
+            shards = [Path(one.path) for one in found["validation"]]
+            sidecars = write_sidecars(shards, str(tokenizer.path), folder)  # type: ignore[attr-defined]
+        validation = _validation(found["validation"], sidecars, tokenizer.bos_id)
         manifest = Manifest(
             tokenizer_fingerprint=tokenizer.fingerprint,
             vocab_size=tokenizer.vocab_size,
             training=Split(training, None, None),
             validation=validation,
             official_validation=self.is_official(validation),
-            split_rule=f"as published in {self.repository}",
+            split_rule=f"as published in {self.repository} ({self.dataset})",
             duplicates_removed=None,
             training_documents_dropped=None,
             roundtrip=None,
@@ -182,12 +211,12 @@ def _all(files: PublishedFiles) -> list[Path]:
     return [*files.training, *files.validation, *files.sidecars]
 
 
-def _validation(tokens: list[Seen], sidecars: list[Seen], bos_id: int) -> Split:
+def _validation(tokens: list[Seen], sidecars: list[tuple[File, int]], bos_id: int) -> Split:
     """The split, its documents counted by their BOS."""
     num_documents = sum(int((read_shard(Path(one.path)) == bos_id).sum()) for one in tokens)
     shards = [
-        Shard(one.file(), counts.file(), one.num_values, counts.total)
-        for one, counts in zip(tokens, sidecars, strict=True)
+        Shard(one.file(), sidecar, one.num_values, total)
+        for one, (sidecar, total) in zip(tokens, sidecars, strict=True)
     ]
     return Split(shards, num_documents, None)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from pgolf.data.corpus import Corpus, documents_of
-from pgolf.data.manifest import File, Manifest, Shard, Split
-from pgolf.data.pool import ordered_map
-from pgolf.data.shards import shard_writer
+from pgolf.data import pool, ray_pool
+from pgolf.data.blocks import save_block_sums
+from pgolf.data.corpus import CORPUS, Corpus, documents_of
+from pgolf.data.journal import Journal
+from pgolf.data.manifest import Manifest, Split
+from pgolf.data.splitwriter import Encoded, SplitWriter
 from pgolf.errors import RunFailed
+from pgolf.files import sha256_file
 from pgolf.hardware import usable_cpus
 from pgolf.progress import track
 from pgolf.protocols import Tokenizer
@@ -27,36 +31,60 @@ BYTES_PER_PROCESS = 4_000_000
 PREFIXES = {"training": "train", "validation": "val"}
 
 
+@dataclass(frozen=True)
+class Work:
+    """How a corpus is encoded; none of it but `shard_tokens` changes a byte of the shards.
+
+    Args:
+        shard_tokens: most tokens of a shard.
+        processes: encoding at a time; None takes the usable cores (with ray, the cluster's),
+            fewer for little text.
+        engine: processes of this machine, or tasks of Ray (extra `launchers`), whose machines all
+            have to see the folder under the same path.
+    """
+
+    shard_tokens: int = SHARD_TOKENS
+    processes: int | None = None
+    engine: Literal["pool", "ray"] = "pool"
+
+    def processes_for(self, num_bytes: int) -> int:
+        if self.processes is not None:
+            return self.processes
+        cpus = usable_cpus() if self.engine == "pool" else ray_pool.usable_cpus()
+        return min(cpus, 1 + num_bytes // BYTES_PER_PROCESS)
+
+
 def tokenize_documents(
     documents: Path,
     tokenizer: Tokenizer,
     folder: Path,
     show: bool,
-    *,
-    shard_tokens: int = SHARD_TOKENS,
-    processes: int | None = None,
+    work: Work | None = None,
 ) -> Manifest:
     """Write `tokenizer/`, shards of both splits, the validation sidecar and manifest.json.
 
-    A document is stored as BOS, which stands for 0 bytes, and its tokens.
+    A document is stored as BOS, which stands for 0 bytes, and its tokens. Where a killed process
+    has begun the same in the folder, its tokenizer and its finished shards are kept.
 
     Args:
         documents: a folder that `corpus_writer` made.
         tokenizer: fitted here, on the training split only.
-        shard_tokens: most tokens of a shard.
-        processes: encoding; None takes the usable cores, fewer for little text.
 
     Raises:
         UserError: the text does not suffice for the tokenizer, or it refuses a document.
         RunFailed: the tokenizer counts other bytes than a document has.
     """
-    corpus = Corpus.load(documents)
-    texts = documents_of(documents, "training")
-    tokenizer.fit(_shown(texts, corpus.document_bytes["training"], "tokenizer", show))
-    tokenizer.save(folder / "tokenizer")
-    encode = functools.partial(
-        _encode_split, corpus, documents, tokenizer, folder, show, shard_tokens, processes
-    )
+    work = work or Work()
+    corpus, saved = Corpus.load(documents), folder / "tokenizer"
+    journal = open_journal(documents, folder, work)
+    if journal.found:
+        tokenizer.load(saved)
+    else:
+        texts = documents_of(documents, "training")
+        tokenizer.fit(_shown(texts, corpus.document_bytes["training"], "tokenizer", show))
+        tokenizer.save(saved)
+        journal.save()
+    encode = functools.partial(_encode_split, corpus, documents, tokenizer, journal, show, work)
     training, _ = encode("training")
     validation, num_exact = encode("validation")
     manifest = Manifest(
@@ -70,30 +98,35 @@ def tokenize_documents(
         training_documents_dropped=corpus.training_documents_dropped,
         roundtrip={"documents": corpus.num_documents["validation"], "exact": num_exact},
     )
+    save_block_sums(folder, manifest)
     manifest.save(folder)
+    journal.remove()
     return manifest
+
+
+def open_journal(documents: Path, folder: Path, work: Work) -> Journal:
+    """What is finished in a folder of shards of these documents."""
+    identity = {"documents": sha256_file(documents / CORPUS), "shard_tokens": work.shard_tokens}
+    return Journal(folder, identity)
 
 
 def _encode_split(
     corpus: Corpus,
     documents: Path,
     tokenizer: Tokenizer,
-    folder: Path,
+    journal: Journal,
     show: bool,
-    shard_tokens: int,
-    processes: int | None,
+    work: Work,
     name: str,
 ) -> tuple[Split, int]:
     """Write a split's shards; returns it and how many documents decode exactly (validation)."""
     num_bytes, validation = corpus.document_bytes[name], name == "validation"
-    workers = processes or min(usable_cpus(), 1 + num_bytes // BYTES_PER_PROCESS)
     texts = _shown(documents_of(documents, name), num_bytes, f"encode {PREFIXES[name]}", show)
-    num_exact = 0
-    with _SplitWriter(folder, PREFIXES[name], validation, shard_tokens) as writer:
-        for encoded in _encode(texts, tokenizer, folder / "tokenizer", workers, validation):
-            writer.append(encoded.ids, encoded.raw_bytes)
-            num_exact += encoded.num_exact
-    return Split(writer.shards, corpus.num_documents[name], num_bytes), num_exact
+    with SplitWriter(journal, name, PREFIXES[name], validation, work.shard_tokens) as writer:
+        left = islice(texts, writer.num_documents, None)
+        for encoded in _encode(left, tokenizer, journal.folder, work, num_bytes, validation):
+            writer.append(encoded)
+    return Split(writer.shards, corpus.num_documents[name], num_bytes), writer.num_exact
 
 
 def _shown(texts: Iterable[str], num_bytes: int, label: str, show: bool) -> Iterator[str]:
@@ -104,26 +137,23 @@ def _shown(texts: Iterable[str], num_bytes: int, label: str, show: bool) -> Iter
             bar.advance(len(text.encode("utf-8")) / 1e6)
 
 
-# -- encoding -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Some documents: uint16 [n] each, and how many of them decode to what they were."""
-
-    ids: np.ndarray
-    raw_bytes: np.ndarray
-    num_exact: int
-
-
 def _encode(
-    texts: Iterable[str], tokenizer: Tokenizer, saved: Path, processes: int, decode: bool
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    work: Work,
+    num_bytes: int,
+    decode: bool,
 ) -> Iterator[Encoded]:
     """Encode documents in chunks, by several processes where it pays."""
-    work = functools.partial(encode_chunk, tokenizer, decode)
-    if processes > 1:  # each opens its own: models of C++ objects do not travel
-        work = functools.partial(_encode_chunk_by_saved, saved, decode)
-    yield from ordered_map(work, _chunks(texts), processes)
+    processes = work.processes_for(num_bytes)
+    if processes == 1 and work.engine == "pool":
+        yield from map(functools.partial(encode_chunk, tokenizer, decode), _chunks(texts))
+        return
+    # Each process opens its own tokenizer: models of C++ objects do not travel.
+    by_saved = functools.partial(_encode_chunk_by_saved, folder.resolve() / "tokenizer", decode)
+    ordered_map = ray_pool.ordered_map if work.engine == "ray" else pool.ordered_map
+    yield from ordered_map(by_saved, _chunks(texts), processes)
 
 
 def _encode_chunk_by_saved(saved: Path, decode: bool, texts: list[str]) -> Encoded:
@@ -160,19 +190,20 @@ def encode_chunk(tokenizer: Tokenizer, decode: bool, texts: list[str]) -> Encode
     bos, nothing = np.array([tokenizer.bos_id], np.uint16), np.zeros(1, np.uint16)
     ids: list[np.ndarray] = []
     raw_bytes: list[np.ndarray] = []
-    num_exact = 0
+    exact: list[bool] = []
     for text in texts:
         ids_of, bytes_of = tokenizer.encode(text)
-        _check_bytes(text, int(bytes_of.sum(dtype=np.int64)))
+        check_bytes(text, int(bytes_of.sum(dtype=np.int64)))
         if ids_of.max(initial=0) >= tokenizer.vocab_size:
             raise RunFailed(f"the tokenizer gave id {ids_of.max()} of {tokenizer.vocab_size}")
         ids += [bos, ids_of]
         raw_bytes += [nothing, bytes_of]
-        num_exact += decode and tokenizer.decode(ids_of) == text
-    return Encoded(np.concatenate(ids), np.concatenate(raw_bytes), num_exact)
+        exact.append(decode and tokenizer.decode(ids_of) == text)
+    lengths = np.array([1 + len(ids_of) for ids_of in ids[1::2]])
+    return Encoded(np.concatenate(ids), np.concatenate(raw_bytes), lengths, np.array(exact))
 
 
-def _check_bytes(text: str, counted: int) -> None:
+def check_bytes(text: str, counted: int) -> None:
     """Raise RunFailed unless the tokens stand for the document's bytes.
 
     Tokenizers that normalise may leave out white space and invisible characters at either end:
@@ -195,59 +226,3 @@ def _check_bytes(text: str, counted: int) -> None:
 
 def _is_blank(character: str) -> bool:
     return character.isspace() or not character.isprintable()
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-class _SplitWriter:
-    """Cuts a stream of tokens into shards of equal length; the last one takes the rest."""
-
-    def __init__(self, folder: Path, prefix: str, sidecar: bool, shard_tokens: int) -> None:
-        self.folder, self.prefix, self.sidecar = folder, prefix, sidecar
-        self.shard_tokens = shard_tokens
-        self.shards: list[Shard] = []
-        self._open = ExitStack()
-        self._num_tokens = self._raw_bytes = 0
-
-    def __enter__(self) -> _SplitWriter:
-        self._begin()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        if kind is None:
-            self._finish()
-        else:  # unfinished files are removed by their writers
-            self._open.__exit__(kind, *details)  # type: ignore[arg-type]
-
-    def append(self, ids: np.ndarray, raw_bytes: np.ndarray) -> None:
-        while len(ids):
-            if self._num_tokens == self.shard_tokens:
-                self._finish()
-                self._begin()
-            room = self.shard_tokens - self._num_tokens
-            self._tokens.append(ids[:room])
-            if self.sidecar:
-                self._counts.append(raw_bytes[:room])
-            self._num_tokens += len(ids[:room])
-            self._raw_bytes += int(raw_bytes[:room].sum(dtype=np.int64))
-            ids, raw_bytes = ids[room:], raw_bytes[room:]
-
-    def _names(self) -> tuple[str, str]:
-        number = f"{len(self.shards):06d}.bin"
-        return f"{self.prefix}_{number}", f"{self.prefix}_bytes_{number}"
-
-    def _begin(self) -> None:
-        tokens, counts = self._names()
-        self._num_tokens = self._raw_bytes = 0
-        self._open = ExitStack()
-        self._tokens = self._open.enter_context(shard_writer(self.folder / tokens))
-        if self.sidecar:
-            self._counts = self._open.enter_context(shard_writer(self.folder / counts))
-
-    def _finish(self) -> None:
-        self._open.close()
-        tokens, counts = self._names()
-        sidecar = File.of(self.folder, counts) if self.sidecar else None
-        shard = Shard(File.of(self.folder, tokens), sidecar, self._num_tokens, self._raw_bytes)
-        self.shards.append(shard)

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from pgolf.files import atomic_writer
-from pgolf.report import charts, sections
+from pgolf.report import charts, sections, tokenizer
 from pgolf.report.rundata import RunData, load_run
 from pgolf.report.style import CSS
 
@@ -33,6 +33,7 @@ def render(run: RunData) -> str:
         sections.card("Training loss", _loss(run)),
         *_limits(run),
         sections.card("Scores", sections.scores(result), "whole"),
+        tokenizer.card(run.tokenizer),
         sections.card("Files", sections.files(run.folder), "whole"),
         _configuration(run),
         sections.folded("Provenance", sections.provenance(result)),

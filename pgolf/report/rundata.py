@@ -23,6 +23,7 @@ class RunData:
         result: the checked result.
         loss_by_step, loss_by_second: training loss in nats per token.
         ttt_bpb, ttt_loss: by epoch; empty where they were not measured.
+        tokenizer: what the data stage counted of the validation text, or None.
         config: text of config.yaml, or "".
     """
 
@@ -32,6 +33,7 @@ class RunData:
     loss_by_second: list[Point]
     ttt_bpb: list[Point]
     ttt_loss: list[Point]
+    tokenizer: dict[str, Any] | None
     config: str
 
 
@@ -58,6 +60,7 @@ def load_run(folder: Path) -> RunData:
         loss_by_second=curve(events, "train_step", "elapsed_s", "train/loss"),
         ttt_bpb=curve(events, "ttt_epoch", "epoch", "val/bpb"),
         ttt_loss=curve(events, "ttt_epoch", "epoch", "train/loss"),
+        tokenizer=next((e for e in reversed(events) if e.get("event") == "tokenizer"), None),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
     )
 

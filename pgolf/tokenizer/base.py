@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from pgolf.errors import UserError
 from pgolf.files import sha256_file
-from pgolf.tokenizer import saved
+from pgolf.tokenizer import grammar, saved
 from pgolf.tokenizer.pieces import PieceModel
 from pgolf.tokenizer.training import spread, train
+from pgolf.tokenizer.words import WordEncoder
 
 MAX_TRAIN_BYTES = 32_000_000
 
@@ -38,10 +40,15 @@ class PieceTokenizer(ABC):
         self.vocab_size, self.path, self.max_train_bytes = vocab_size, path, max_train_bytes
         self.bos_id = 1
         self._model: PieceModel | None = None
+        self._words: WordEncoder | None = None
+
+    def clean(self, text: str) -> str:
+        """The document that is encoded; whatever differs from the given one is lost."""
+        return text
 
     @abstractmethod
     def to_model(self, text: str) -> str:
-        """What the model is given for a document."""
+        """What the model is given for a clean document or for some of its words; keeps spaces."""
 
     @abstractmethod
     def from_model(self, text: str) -> str:
@@ -92,7 +99,7 @@ class PieceTokenizer(ABC):
         for text in chosen:
             refuse_surrogates(text)
         serialized = train(
-            [self.to_model(text) for text in chosen],
+            [self.to_model(self.clean(text)) for text in chosen],
             vocab_size=self.vocab_size,
             normalisation=self.normalisation,
             symbols=self.symbols,
@@ -134,18 +141,56 @@ class PieceTokenizer(ABC):
                 the model folds into one token.
         """
         refuse_surrogates(text)
-        given = self.to_model(text)
-        ids, borders = self.model.encode(given)
-        bytes_before = np.zeros(len(given) + 1, dtype=np.int64)
-        np.cumsum(self.raw_lengths(given), out=bytes_before[1:])
-        raw_bytes = np.diff(bytes_before[borders])
+        text = self.clean(text)
+        if self.model.folds_lines:
+            text = text.replace("\n", " ")
+        encoded = self._words.encode(text) if self._words else self.encode_parts([text])[0]
+        pairs = np.frombuffer(encoded, dtype=np.uint16).reshape(-1, 2)
+        return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+    def encode_parts(self, parts: list[str]) -> list[bytes]:
+        """Encode a clean text that is given in parts, all but the first with a space in front.
+
+        Args:
+            parts: the space before each of them is a border of `PieceModel.word_border`.
+
+        Returns:
+            uint16[n, 2] of each part as bytes: ids and raw bytes.
+
+        Raises:
+            UserError: a token stands for too many bytes.
+        """
+        text = self.to_model("".join(parts))
+        ids, borders = self.model.encode(text)
+        raw_bytes = np.diff(borders if text.isascii() else self._bytes_before(text)[borders])
         if raw_bytes.max(initial=0) > 0xFFFF:
             raise UserError(
                 f"a token of tokenizer={self.kind} stands for {raw_bytes.max():,} bytes, more than "
                 "a shard can say (65,535): shorten the document's runs of white space, or use "
                 "tokenizer=caseops_lossless"
             )
-        return ids.astype(np.uint16), raw_bytes.astype(np.uint16)
+        pairs = np.empty((len(ids), 2), dtype=np.uint16)
+        pairs[:, 0], pairs[:, 1] = ids, raw_bytes
+        encoded = pairs.tobytes()
+        if len(parts) == 1:
+            return [encoded]
+        first_tokens = np.searchsorted(borders[:-1], self._starts(parts, text))
+        cuts = [0, *(first_tokens * pairs.strides[0]).tolist(), len(encoded)]
+        return [encoded[a:b] for a, b in pairwise(cuts)]
+
+    def _bytes_before(self, text: str) -> np.ndarray:
+        """Raw bytes before each character of the model's text, and of all: int64[len(text) + 1]."""
+        bytes_before = np.zeros(len(text) + 1, dtype=np.int64)
+        np.cumsum(self.raw_lengths(text), out=bytes_before[1:])
+        return bytes_before
+
+    def _starts(self, parts: list[str], text: str) -> np.ndarray:
+        """Where each part but the first begins in the model's text: int64[len(parts) - 1]."""
+        # Each of them begins with a space, and few have another one inside.
+        spaces = grammar.positions(text, " ")
+        if len(spaces) == len(parts) - 1:
+            return spaces
+        return np.cumsum([len(self.to_model(part)) for part in parts[:-1]], dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of any ids, BOS left out."""
@@ -163,6 +208,8 @@ class PieceTokenizer(ABC):
 
     def _use(self, model: PieceModel) -> None:
         self._model, self.bos_id = model, model.bos_id
+        border = model.word_border
+        self._words = None if border is None else WordEncoder(border, self.encode_parts)
 
     def _open_path(self, path: str) -> PieceModel:
         model = PieceModel(_existing(path).read_bytes(), f"tokenizer.path={path}")
@@ -195,6 +242,11 @@ def refuse_surrogates(text: str) -> None:
             f"a document has a lone surrogate U+{ord(text[error.start]):04X} after {before!r}, "
             "which is no text: replace or drop it"
         ) from None
+
+
+def vocab_size_of(path: str) -> int:
+    """Number of ids of a model; raises UserError when it cannot be used."""
+    return PieceModel(_existing(path).read_bytes(), f"tokenizer.path={path}").vocab_size
 
 
 def _existing(path: str) -> Path:

@@ -31,8 +31,11 @@ class CaseOpsTokenizer(PieceTokenizer):
     ) -> None:
         super().__init__(vocab_size=vocab_size, path=path, max_train_bytes=max_train_bytes)
 
+    def clean(self, text: str) -> str:
+        return text.replace("\0", " ").strip()
+
     def to_model(self, text: str) -> str:
-        return grammar.factor(text.replace("\0", " ").strip())
+        return grammar.factor(text)
 
     def from_model(self, text: str) -> str:
         return grammar.unfactor(text)

@@ -70,6 +70,11 @@ def _unfactor_match(match: re.Match[str]) -> str:
     return SPACE_MARK if escaped == " " else escaped
 
 
+def positions(text: str, character: str) -> np.ndarray:
+    """Where a character stands in a text: int64[number of times]."""
+    return np.flatnonzero(_codes(text) == ord(character))
+
+
 def utf8_lengths(text: str) -> np.ndarray:
     """UTF-8 bytes of each character: uint8[len(text)]."""
     return _lengths(_codes(text))

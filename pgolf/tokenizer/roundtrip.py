@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from pgolf.protocols import Tokenizer
 
 
-def roundtrip(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Trip:
+    """A document, its ids uint16[n] with the raw bytes of each, and what the ids decode to."""
+
+    text: str
+    ids: np.ndarray
+    raw_bytes: np.ndarray
+    decoded: str
+
+
+def _ignore(trip: Trip) -> None:
+    """Nobody wants to see the documents."""
+
+
+def roundtrip(
+    tokenizer: Tokenizer, texts: Iterable[str], watch: Callable[[Trip], object] = _ignore
+) -> dict[str, Any]:
     """Encode and decode every document.
+
+    Args:
+        watch: shown each document on its way.
 
     Returns:
         documents: how many; exact: those with decode(encode(text)) == text; bytes: raw UTF-8 bytes
@@ -20,14 +42,16 @@ def roundtrip(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
     first_inexact: int | None = None
     for number, text in enumerate(texts):
         ids, bytes_of_ids = tokenizer.encode(text)
+        trip = Trip(text, ids, bytes_of_ids, tokenizer.decode(ids))
         documents += 1
         raw_bytes += len(text.encode("utf-8", "surrogatepass"))
         counted += int(bytes_of_ids.sum(dtype="int64"))
         tokens += len(ids)
-        if tokenizer.decode(ids) == text:
+        if trip.decoded == text:
             exact += 1
         elif first_inexact is None:
             first_inexact = number
+        watch(trip)
     return {
         "documents": documents,
         "exact": exact,

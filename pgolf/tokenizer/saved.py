@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ class Description:
         kind: name of the option, e.g. "caseops".
         settings: keyword arguments of its class.
         fingerprint: see `fingerprint`.
+        training: on what and with what it was trained, where `pgolf data train-tokenizer` did it.
     """
 
     kind: str
     settings: dict[str, Any]
     vocab_size: int
     fingerprint: str
+    training: dict[str, Any] | None = None
 
 
 def fingerprint(kind: str, version: int, model: bytes = b"") -> str:
@@ -41,6 +43,11 @@ def write(folder: Path, description: Description, model: bytes | None = None) ->
         with atomic_writer(folder / MODEL) as file:
             file.write(model)
     write_json(folder / DESCRIPTION, asdict(description))
+
+
+def record_training(folder: Path, training: dict[str, Any]) -> None:
+    """Add to a folder's description how the tokenizer was trained."""
+    write_json(folder / DESCRIPTION, asdict(replace(read(folder), training=training)))
 
 
 def read(folder: Path) -> Description:

@@ -20,6 +20,11 @@ KINDS: dict[str, type[Tokenizer]] = {
 }
 
 
+def describe_saved(folder: Path) -> saved.Description:
+    """Kind, settings and vocabulary size of a saved tokenizer, without opening its model."""
+    return saved.read(folder)
+
+
 def open_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer that a `save(folder)` wrote, ready to encode; takes milliseconds.
 

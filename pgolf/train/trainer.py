@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pgolf.checkpoint import Checkpoints
 from pgolf.clock import Clock
+from pgolf.data.prefetch import Prefetch
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.events import EventLog
@@ -109,8 +110,11 @@ class Trainer:
         loop = _Loop(self, model, forward, optimizer, loader, world, clock, events, checkpoints)
         loop.restore()
         loop.warm_up(self.compile_warmup_steps if world.device.type == "cuda" else 0)
-        with clock.phase(PHASE, "train"):
-            loop.run()
+        try:
+            with clock.phase(PHASE, "train"):
+                loop.run()
+        finally:
+            loop.batches.close()
         return loop.average, loop.state
 
     def uses_ramp(self) -> bool:
@@ -136,32 +140,24 @@ class _Loop:
     ) -> None:
         self.settings, self.model, self.forward = settings, model, forward
         self.optimizer, self.world, self.clock, self.events = optimizer, world, clock, events
-        self.loader, self.checkpoints = loader, checkpoints
+        self.checkpoints = checkpoints
         self.average = WeightAverage(model, decay=settings.ema_decay, ramp=settings.uses_ramp())
         self.state = TrainState()
         self.micro_seqs = min(settings.micro_batch_seqs, settings.batch_seqs // world.world_size)
         self.accumulation = settings.batch_seqs // (self.micro_seqs * world.world_size)
+        num_seqs = self.micro_seqs * world.world_size
+        self.batches = Prefetch(loader, num_seqs, world.rank, world.world_size, world.device)
 
     def forward_backward(self) -> Tensor:
         """Accumulate the gradients of one batch; returns the mean loss of this rank, on device."""
         total = torch.zeros((), device=self.world.device)
         for _ in range(self.accumulation):
-            window_BT = self.next_batch()
+            window_BT = self.batches.next_batch()
             with self.world.autocast():
                 loss = self.forward(window_BT[:, :-1], window_BT[:, 1:]) / self.accumulation
             loss.backward()
             total += loss.detach()
         return total
-
-    def next_batch(self) -> Tensor:
-        world = self.world
-        batch = self.loader.next_batch(
-            self.micro_seqs * world.world_size, world.rank, world.world_size
-        )
-        tokens_BT = torch.from_numpy(batch)
-        if world.device.type == "cuda":
-            tokens_BT = tokens_BT.pin_memory().to(world.device, non_blocking=True)
-        return tokens_BT
 
     def average_gradients(self) -> None:
         """Mean over the ranks, in one all-reduce of all gradients."""
@@ -274,7 +270,7 @@ class _Loop:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
-            "loader": self.loader.state_dict(),
+            "loader": self.batches.state_dict(),
             "state": dict(vars(self.state)),
             "rng": torch.get_rng_state(),
         }
@@ -283,7 +279,7 @@ class _Loop:
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.load_state_dict(saved["average"])
-        self.loader.load_state_dict(saved["loader"])
+        self.batches.load_state_dict(saved["loader"])
         self.state = TrainState(**saved["state"])
         torch.set_rng_state(saved["rng"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from pgolf.data.corpus import Corpus
 from pgolf.data.local import LocalText
 from pgolf.data.manifest import Manifest
 from pgolf.data.shards import shard_writer
-from pgolf.data.tokenize import tokenize_documents
+from pgolf.data.tokenize import Work, tokenize_documents
 from pgolf.tokenizer.bytes import BytesTokenizer
 
 TEXTS = [f"Document {i}: häßlich, \n\n two lines and {'a word ' * (i % 7)}" for i in range(60)]
@@ -38,10 +39,11 @@ def collect(source: LocalText, root: Path) -> tuple[Path, Corpus]:
     return folder, source.documents(folder, show=False)
 
 
-def prepare(root: Path, texts: list[str] = TEXTS, **settings: int) -> tuple[Path, Manifest]:
+def prepare(root: Path, texts: list[str] = TEXTS, **settings: Any) -> tuple[Path, Manifest]:
     """A folder of shards made from some documents by the byte tokenizer."""
-    source = LocalText(path=str(write_jsonl(root / "text.jsonl", texts)), val_fraction=0.2)
+    source = LocalText(path=str(write_jsonl(root / "text.jsonl", texts)), val_rule="hash:0.2")
     documents, _ = collect(source, root)
     folder = root / "shards"
     folder.mkdir()
-    return folder, tokenize_documents(documents, bytes_tokenizer(), folder, False, **settings)
+    work = Work(**settings)
+    return folder, tokenize_documents(documents, bytes_tokenizer(), folder, False, work)

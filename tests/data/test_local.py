@@ -29,7 +29,7 @@ def test_split_is_a_division_of_the_different_texts(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], fraction: float
 ) -> None:
     root = tmp_path_factory.mktemp("local")
-    source = LocalText(path=str(write_jsonl(root / "a.jsonl", texts)), val_fraction=fraction)
+    source = LocalText(path=str(write_jsonl(root / "a.jsonl", texts)), val_rule=f"hash:{fraction}")
     if len(set(texts) - {""}) < 2:
         return
     try:
@@ -57,7 +57,7 @@ def test_split_does_not_depend_on_the_order_of_documents(tmp_path: Path) -> None
 
 
 def test_validation_takes_about_its_part(tmp_path: Path) -> None:
-    source = LocalText(path=str(write_jsonl(tmp_path / "a.jsonl", TEXTS)), val_fraction=0.25)
+    source = LocalText(path=str(write_jsonl(tmp_path / "a.jsonl", TEXTS)), val_rule="hash:0.25")
     _, corpus = collect(source, tmp_path)
     total = sum(corpus.document_bytes.values())
     longest = max(len(text.encode()) for text in TEXTS)
@@ -92,7 +92,7 @@ def test_max_bytes_takes_the_first_documents(tmp_path: Path, given: bool) -> Non
 @pytest.mark.parametrize(
     ("texts", "val_texts", "words"),
     [
-        (["one"], None, "no text is left for validation.*two different documents"),
+        (["one"], None, "no text is left for validation.*needs different documents"),
         (["one", "one"], None, "duplicates removed: 1"),
         (["one", "two"], ["two", "one"], "no text is left for training.*dropped.*: 2"),
         (["one", "two"], [""], "no text is left for validation"),
@@ -117,7 +117,7 @@ def test_check_finds_what_is_wrong_at_once(tmp_path: Path) -> None:
     for source, words in (
         (LocalText(path=str(tmp_path / "gone.txt")), r"gone\.txt: no such file"),
         (LocalText(path=good, val_path=str(bad)), r"bad\.jsonl, line 1: no JSON"),
-        (LocalText(path=good, val_fraction=1.0), r"data\.val_fraction=1\.0"),
+        (LocalText(path=good, val_rule="hash:1.0"), r"data\.val_rule=hash:1\.0: expected first:"),
         (LocalText(path=good, max_bytes=0), r"data\.max_bytes=0"),
     ):
         with pytest.raises(UserError, match=words):
@@ -130,7 +130,7 @@ def test_cache_key_follows_settings_and_files(tmp_path: Path) -> None:
     assert json.loads(json.dumps(key)) == key == LocalText(path=str(path)).cache_key()
     keys = [
         key,
-        LocalText(path=str(path), val_fraction=0.5).cache_key(),
+        LocalText(path=str(path), val_rule="hash:0.5").cache_key(),
         LocalText(path=str(path), max_bytes=5).cache_key(),
         LocalText(path=str(path), val_path=str(path)).cache_key(),
     ]
@@ -138,7 +138,7 @@ def test_cache_key_follows_settings_and_files(tmp_path: Path) -> None:
     keys.append(LocalText(path=str(path)).cache_key())
     assert len({json.dumps(key) for key in keys}) == 5
     # Without effect beside a given validation.
-    given = [LocalText(path=str(path), val_path=str(path), val_fraction=f) for f in (0.1, 0.2)]
+    given = [LocalText(path=str(path), val_path=str(path), val_rule=f"first:{n}") for n in (1, 2)]
     assert given[0].cache_key() == given[1].cache_key()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,10 +46,26 @@ def write_published(folder: Path, num_val: int = 2) -> Path:
     return folder
 
 
-def source_of(folder: Path) -> PublishedShards:
-    return PublishedShards(
-        path=str(folder), tokenizer_path="m.model", repository="hub/REPO", val_tokens=1, val_bytes=1
-    )
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched here; test_hub.py has a hub of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+def source_of(folder: Path, **changes: Any) -> PublishedShards:
+    settings: dict[str, Any] = {
+        "path": str(folder),
+        "tokenizer_path": "m.model",
+        "name": "a_set",
+        "repository": "hub/REPO",
+        "dataset": "SET",
+        "byte_counts": "sidecar",
+        "val_tokens": 1,
+        "val_bytes": 1,
+    }
+    return PublishedShards(**{**settings, **changes})
 
 
 def prepare(root: Path, tokenizer: GivenTokenizer | None = None) -> tuple[Path, Manifest]:
@@ -82,7 +99,7 @@ def test_manifest_names_the_files_where_they_are(tmp_path: Path) -> None:
 
 
 def test_check_says_what_to_put_where(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: no published shards.*hub/REPO"):
+    with pytest.raises(UserError, match=r"nowhere: files of a_set are missing.*hub/REPO"):
         source_of(tmp_path / "nowhere").check()
     folder = write_published(tmp_path / "deep")
     with pytest.raises(UserError, match=f"data.path={folder}"):
@@ -97,10 +114,10 @@ def test_check_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"1 byte sidecars .* for 2"):
         source_of(folder).check()
     (folder / "fineweb_val_bytes_000000.bin").unlink()
-    with pytest.raises(UserError, match=r"no fineweb_val_bytes_.*hub/REPO"):
+    with pytest.raises(UserError, match=r"missing \(fineweb_val_bytes_.*hub/REPO"):
         source_of(folder).check()
     (folder / "fineweb_train_000000.bin").unlink()
-    with pytest.raises(UserError, match=r"no fineweb_train_.*hub/REPO"):
+    with pytest.raises(UserError, match=r"missing \(fineweb_train_.*hub/REPO"):
         source_of(folder).check()
 
 
@@ -131,6 +148,18 @@ def test_cache_key_follows_the_files(tmp_path: Path) -> None:
     assert source_of(folder).cache_key() != key
 
 
+def test_training_shards_can_be_chosen(tmp_path: Path) -> None:
+    folder = write_published(tmp_path / "published")
+    write_shard(folder / "fineweb_train_000001.bin", [1, 2, 3])
+    files = source_of(folder, train_shards=1).shards.files()
+    assert [path.name for path in files.training] == ["fineweb_train_000000.bin"]
+    assert len(source_of(folder).shards.files().training) == 2
+    with pytest.raises(UserError, match=r"fineweb_train_\*\.bin.*\(3\)"):
+        source_of(folder, train_shards=3).check()
+    with pytest.raises(UserError, match=r"train_shards=0: expected 1 or more"):
+        source_of(folder, train_shards=0).check()
+
+
 @pytest.mark.parametrize(
     ("documents", "tokens", "num_bytes", "official"),
     [
@@ -148,9 +177,7 @@ def test_official_by_published_totals(
 ) -> None:
     from pgolf.data.manifest import File, Shard, Split
 
-    source = PublishedShards(
-        path=".", tokenizer_path="m.model", repository="", val_tokens=47851520, val_bytes=151074309
-    )
+    source = source_of(Path("nowhere"), val_tokens=47851520, val_bytes=151074309)
     file = File("x", 0, "")
     split = Split([Shard(file, file, 47851520 + tokens, 151074309 + num_bytes)], documents, None)
     assert source.is_official(split) == official

@@ -146,7 +146,7 @@ def test_real_validation_text_has_the_published_counts(tmp_path: Path) -> None:
     model = shared / "tokenizers" / "fineweb_8192_bpe_caseops.model"
     tokenizer = CaseOpsTokenizer(vocab_size=8192, path=str(model))
     (tmp_path / "shards").mkdir()
-    manifest = tokenize_documents(documents, tokenizer, tmp_path / "shards", False, processes=1)
+    manifest = tokenize_documents(documents, tokenizer, tmp_path / "shards", False)
     split = manifest.validation
     assert (split.num_documents, split.num_tokens) == (1102, 1_298_990)
     assert split.raw_bytes == split.document_bytes == 3_994_382

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pgolf.checkpoint import Checkpoints
 from pgolf.clock import Clock
@@ -14,7 +16,7 @@ from pgolf.distributed import World
 from pgolf.events import EventLog
 from pgolf.train.trainer import Trainer, _Loop
 from tests.model.tiny import tiny_recurrent, weights
-from tests.train.tiny_run import MODELS, SETTINGS, TinyLoader, fit, muon, same
+from tests.train.tiny_run import MODELS, SETTINGS, Timer, TinyLoader, fit, muon, same
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,17 +25,45 @@ pytestmark = [
 GPU = World(device=torch.device("cuda"), precision="bf16")
 
 
+class UntimedLoader(TinyLoader):
+    """Batches are drawn ahead by a thread, which must not move the timer of the steps."""
+
+    def next_batch(self, num_seqs: int, rank: int, world_size: int) -> np.ndarray:
+        timer, self.timer = self.timer, Timer()
+        try:
+            return super().next_batch(num_seqs, rank, world_size)
+        finally:
+            self.timer = timer
+
+
+class Ticking(nn.Module):
+    """A model that takes a second for each batch."""
+
+    def __init__(self, model: nn.Module, timer: Timer) -> None:
+        super().__init__()
+        self.model, self.timer = model, timer
+
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        self.timer.now_s += 1.0
+        loss: Tensor = self.model(ids_BT, targets_BT)
+        return loss
+
+
+def fit_timed(folder: Path, model: nn.Module, stop_at: int | None = None) -> tuple:
+    loader = UntimedLoader(stop_at=stop_at)
+    settings = {"world": GPU, "compile_warmup_steps": 0}
+    return fit(folder, model=model, forward=Ticking(model, loader.timer), loader=loader, **settings)
+
+
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
-    settings = {"world": GPU, "compile_warmup_steps": 0}
-    whole = fit(tmp_path / "whole", model=MODELS["baseline"]().cuda(), **settings)[0]
+    whole = fit_timed(tmp_path / "whole", MODELS["baseline"]().cuda())[0]
     with pytest.raises(KeyboardInterrupt):  # two batches a step; the checkpoint is of step 3
-        loader = TinyLoader(stop_at=9)
-        fit(tmp_path / "cut", model=MODELS["baseline"]().cuda(), loader=loader, **settings)
+        fit_timed(tmp_path / "cut", MODELS["baseline"]().cuda(), stop_at=9)
     other = MODELS["baseline"]().cuda()
     torch.nn.init.zeros_(other.tok_emb.weight)
-    cut, _, state, clock = fit(tmp_path / "cut", model=other, **settings)
+    cut, _, state, clock = fit_timed(tmp_path / "cut", other)
     assert state.step == 8 and clock.charged_s("train") == 8.0 + 5 * 2.0
     # Sums of gradients by atomic additions differ in their last bits from run to run.
     torch.testing.assert_close(weights(cut), weights(whole), atol=2e-2, rtol=2e-2)

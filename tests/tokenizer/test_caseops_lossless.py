@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 
+from pgolf.data.documents import read_documents
 from pgolf.errors import UserError
 from pgolf.tokenizer.caseops import CaseOpsTokenizer
 from pgolf.tokenizer.caseops_lossless import LosslessCaseOpsTokenizer
+from pgolf.tokenizer.roundtrip import roundtrip
 from tests.reference import require_reference
 from tests.tokenizer.corpus import TRICKY, documents, texts
 
@@ -86,14 +89,32 @@ def test_model_that_normalises_is_refused(caseops: CaseOpsTokenizer, tmp_path: P
         LosslessCaseOpsTokenizer(vocab_size=512, path=path).check()
 
 
-def test_fineweb_is_exact(lossless: LosslessCaseOpsTokenizer) -> None:
-    import json
-
-    path = require_reference() / "data" / "fineweb_verify_docs.jsonl"
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["fineweb_verify_docs.jsonl", "fineweb_val_prefix.jsonl", "train_docs.jsonl.zst"]
+)
+def test_real_text_is_exact(lossless: LosslessCaseOpsTokenizer, name: str) -> None:
+    path = require_reference() / "data" / name
     if not path.is_file():
         pytest.skip(f"no {path}")
-    for line in path.read_text(encoding="utf-8").splitlines()[:60]:
-        assert_exact(lossless, json.loads(line)["text"])
+    found = roundtrip(lossless, read_documents(path))
+    assert found["exact"] == found["documents"] > 100
+    assert found["counted_bytes"] == found["bytes"]
+
+
+@pytest.mark.slow
+def test_losing_nothing_costs_no_tokens() -> None:
+    folder = require_reference() / "data"
+    training, held_out = folder / "train_docs.jsonl.zst", folder / "fineweb_verify_docs.jsonl"
+    if not (training.is_file() and held_out.is_file()):
+        pytest.skip(f"needs {training} and {held_out}")
+    texts = list(itertools.islice(read_documents(training), 1500))
+    tokens = []
+    for kind in (CaseOpsTokenizer, LosslessCaseOpsTokenizer):
+        tokenizer = kind(vocab_size=4096)
+        tokenizer.fit(texts)
+        tokens.append(roundtrip(tokenizer, read_documents(held_out))["tokens"])
+    assert tokens[1] <= tokens[0]
 
 
 def test_training_twice_gives_the_same_model(lossless: LosslessCaseOpsTokenizer) -> None:
