@@ -62,7 +62,12 @@ def prepare(
     documents_key = stage_key("documents", ("data",), source=source.cache_key())
     folder = stages.run("documents", documents_key, lambda f: source.documents(f, show=True))
     key = stage_key("tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key())
-    shards = stages.run("tokens", key, lambda f: source.tokenize(folder, tokenizer, f, show=True))
+    shards = stages.run(
+        "tokens",
+        key,
+        lambda f: source.tokenize(folder, tokenizer, f, show=True),
+        continues=True,
+    )
     manifest = Manifest.load(shards)
     if manifest.roundtrip is not None:
         events.emit("tokenizer", "tokens", **_survival(manifest.roundtrip, manifest.validation))
@@ -83,15 +88,22 @@ class _DataStages:
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
 
-    def run(self, name: str, key: str, work: Callable[[Path], Any]) -> Path:
-        """Find or make one stage; returns its folder."""
+    def run(
+        self, name: str, key: str, work: Callable[[Path], Any], continues: bool = False
+    ) -> Path:
+        """Find or make one stage; returns its folder.
+
+        Args:
+            continues: the work goes on from what a killed run left, by a journal of its own.
+        """
         stage = Stage(self.cache, name, key, self.say)
         with stage.lock():
             info = stage.find()
             status = "done" if info is None else "reused"
             if info is None:
                 self.events.emit("stage", name, status="start")
-                stage.empty_work()  # a killed run's half-written files
+                if not continues:
+                    stage.empty_work()  # a killed run's half-written files
                 with self.clock.phase(name, "data"):
                     work(stage.work)
                 info = stage.publish({"seconds": self.clock.seconds(name)})

@@ -21,6 +21,7 @@ FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent.name not in 
 # GPUs than there are. Small sizes, since models are really built.
 COMPANIONS = {
     "data/local": ["data.path=README.md"],
+    "data/prepared": ["data.path=README.md"],
     "data/fineweb_caseops": ["tokenizer=caseops", "scale.vocab_size=8192"],
 }
 COMBINATIONS = [

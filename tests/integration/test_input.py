@@ -41,7 +41,7 @@ TEXTS: dict[str, tuple[bytes, list[str]]] = {
     "latin1.txt": ("übrig".encode("latin-1"), ["latin1.txt", "UTF-8", "byte 0"]),
     "broken.jsonl": (b'{"text": "one"}\n{"text": \n', ["broken.jsonl", "line 2"]),
     "other.jsonl": (b'{"txt": "one"}\n', ["other.jsonl", "text"]),
-    "one.jsonl": (b'{"text": "the only document"}\n', ["one.jsonl", "two different documents"]),
+    "one.jsonl": (b'{"text": "the only document"}\n', ["one.jsonl", "needs different documents"]),
     "short.jsonl": (
         b'{"text": "first"}\n{"text": "another"}\n{"text": "third"}\n',
         ["validation text has", "one window of eval.seq_len=64", "scale.eval_seq_len=..."],
@@ -192,7 +192,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 def test_a_full_cache_disk_is_named_and_finished_stages_are_kept(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    with small_disk(tmp_path / "disk", "900k") as disk:
+    with small_disk(tmp_path / "disk", "700k") as disk:
         command = workspace.tiny("ttt.epochs=1")
         done = workspace.run(command, PGOLF_CACHE=str(disk))
         refused(done, "no space left on the disk", str(disk), "PGOLF_CACHE", "same command again")
