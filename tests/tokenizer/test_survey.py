@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgolf.events import EventLog
+from pgolf.report.page import write_report
 from pgolf.report.tokenizer import card, render
 from pgolf.tokenizer.bytes import BytesTokenizer
 from pgolf.tokenizer.caseops import CaseOpsTokenizer
 from pgolf.tokenizer.caseops_lossless import LosslessCaseOpsTokenizer
 from pgolf.tokenizer.roundtrip import roundtrip
 from pgolf.tokenizer.survey import NUM_FAILURES, NUM_PIECES, first_difference, shown, survey
+from tests.report.fixtures import make_run
 from tests.tokenizer.corpus import documents
 
 
@@ -75,7 +79,10 @@ def test_no_tokens(caseops: CaseOpsTokenizer, texts: list[str]) -> None:
     assert "come back exactly" in render({**report, "tokenizer": "caseops", "file": "x"})
 
 
-def test_card_of_a_run() -> None:
-    assert card(None) == ""
+def test_a_runs_report_says_what_survives(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert card(None) == "" and "Tokenizer" not in write_report(run).read_text()
     counts = {"documents": 7, "exact": 5, "bytes": 1000, "tokens": 400}
-    assert "2.5000" in card(counts) and "5 of 7" in card(counts)
+    EventLog(run / "events.jsonl").emit("tokenizer", "tokens", **counts)
+    page = write_report(run).read_text()
+    assert "2.5000" in page and "5 of 7 validation documents" in page
