@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -54,12 +55,18 @@ def check_writable(folder: Path, setting: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
-        probe.unlink()
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"{folder} is no folder: choose another one by {setting}") from None
     except OSError as error:
-        probe.unlink(missing_ok=True)
-        raise explain_os_error(error, folder) from error
+        explained = explain_os_error(error, folder)
+        if explained is not error:
+            raise explained from error
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; choose another folder by {setting}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def describe_run(

@@ -217,6 +217,11 @@ def test_a_folder_without_permission_is_named(workspace: Workspace, tmp_path: Pa
     refused(workspace.launch(f"out_dir={tmp_path / 'x'}"), "out_dir", "choose a writable folder")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_place_where_nothing_can_be_made_is_named(workspace: Workspace) -> None:
+    refused(workspace.launch("out_dir=/proc/nowhere"), "cannot write /proc/nowhere", "out_dir=...")
+
+
 def test_a_file_in_the_way_of_the_cache_is_named(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = workspace.run(workspace.tiny(), PGOLF_CACHE=str(tmp_path / "file"))
