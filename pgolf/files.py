@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -55,6 +56,26 @@ def explain_os_error(error: OSError, path: Path) -> Exception:
     if error.errno in UNWRITABLE:
         return UserError(f"cannot write {path}: {error.strerror}; choose a writable folder")
     return error
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock file; `busy` is called when another process has it, and then this one waits.
+
+    Raises:
+        UserError: the file cannot be made. What `busy` raises ends the wait before it begins.
+    """
+    try:
+        file = open(path, "w")  # noqa: SIM115
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,6 @@ same command to continue from.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pgolf.files import explain_os_error, sha256_file, sha256_json, write_json
+from pgolf.files import explain_os_error, locked, sha256_file, sha256_json, write_json
 
 DONE = "done.json"
 # In a work folder: what a killed stage continues from. No part of the entry.
@@ -85,17 +84,14 @@ class Stage:
         """Hold the key; another process that wants it waits here (and says so)."""
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            file = open(self.folder.with_name(f"{self.key}.lock"), "w")  # noqa: SIM115
         except OSError as error:
             raise explain_os_error(error, self.work) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._say(f"{self.name}: waiting for another run that is making the same result")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.folder.with_name(f"{self.key}.lock"), self._say_waiting):
             self.work.mkdir(parents=True, exist_ok=True)
             yield
+
+    def _say_waiting(self) -> None:
+        self._say(f"{self.name}: waiting for another run that is making the same result")
 
     def publish(self, info: dict[str, Any]) -> dict[str, Any]:
         """Make the work folder the entry, atomically; returns `info` as `find` will."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pgolf.data import hub_client
 from pgolf.data.hub_record import Record, RemoteFile
 from pgolf.data.hub_transfer import fetch_all, refusal
 from pgolf.errors import UserError
-from pgolf.files import explain_os_error
+from pgolf.files import explain_os_error, locked
 from pgolf.progress import track
 
 Choose = Callable[[list[RemoteFile]], list[RemoteFile]]
@@ -179,17 +178,12 @@ def _check_space(folder: Path, files: list[RemoteFile]) -> None:
 @contextmanager
 def _alone(folder: Path, show: bool) -> Iterator[None]:
     """One download a folder at a time: two would append to the same partial file."""
-    try:
-        file = open(folder / LOCK, "w")  # noqa: SIM115
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if show:
-                print(f"{folder}: waiting for another download", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def busy() -> None:
+        if show:
+            print(f"{folder}: waiting for another download", file=sys.stderr, flush=True)
+
+    with locked(folder / LOCK, busy):
         yield
 
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from pgolf.data.journal import JOURNAL
 from pgolf.data.manifest import MANIFEST, Manifest
 from pgolf.data.tokenize import Work, open_journal, tokenize_documents
 from pgolf.errors import UserError
-from pgolf.files import explain_os_error, sha256_json, write_json
+from pgolf.files import explain_os_error, locked, sha256_json, write_json
 
 PREPARATION, LOCK, TRAINING = "preparation.json", ".lock", "training.jsonl.zst"
 
@@ -108,19 +107,18 @@ def _prepare(
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of the folder; raises UserError where one is in it."""
+
+    def busy() -> None:
+        raise UserError(
+            f"{folder}: another process is preparing data there; wait for it, or choose "
+            "another folder"
+        )
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "w")  # noqa: SIM115
     except OSError as error:
         raise explain_os_error(error, folder) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another process is preparing data there; wait for it, or choose "
-                "another folder"
-            ) from None
+    with locked(folder / LOCK, busy):
         yield
 
 
