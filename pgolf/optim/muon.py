@@ -44,17 +44,10 @@ def normalize_rows(matrices_NRC: Tensor) -> Tensor:
 
 
 def newton_schulz_dtype(choice: str, device: torch.device) -> torch.dtype:
-    """Settle "auto": bf16 but on CPUs without bf16 instructions, where it is 10 times slower."""
-    if choice == "fp32":
-        return torch.float32
-    has_bf16 = device.type != "cpu" or _cpu_has_bf16()
-    return torch.bfloat16 if choice == "bf16" or has_bf16 else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    # Private in torch, so a release without it counts as a CPU without the instructions.
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
+    """Settle "auto": bf16 as published, but fp32 on the CPU, so that every CPU gives one result."""
+    if choice == "auto":
+        choice = "fp32" if device.type == "cpu" else "bf16"
+    return torch.float32 if choice == "fp32" else torch.bfloat16
 
 
 class Muon:

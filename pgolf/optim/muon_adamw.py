@@ -30,7 +30,7 @@ class MuonAdamW:
         muon_momentum: momentum after its warm-up.
         muon_momentum_warmup_start, muon_momentum_warmup_steps: where it begins, how long it rises.
         ns_steps: Newton-Schulz iterations.
-        ns_dtype: their dtype; "auto" is bf16 but on CPUs without bf16 instructions.
+        ns_dtype: their dtype; "auto" is bf16, but fp32 on the CPU.
         muon_wd, embed_wd, scalar_wd: decoupled weight decay of each group, times its rate.
         beta1, beta2, eps: Adam's own.
         grad_clip_norm: bound of the global gradient norm.
