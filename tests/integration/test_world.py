@@ -17,18 +17,17 @@ TORCHRUN = [
 ]
 
 
-# bf16 rounds by one part in 256, after which sums in another order go other ways.
-FP32 = ("ttt=none",)  # nano on the CPU has no bf16 anywhere
+NO_TTT = "ttt=none"  # federated: with more workers it is another method
 
 
 @pytest.fixture(scope="module")
 def one(workspace: Workspace) -> Done:
-    return workspace.launch(*FP32)
+    return workspace.launch(NO_TTT)
 
 
 @pytest.fixture(scope="module")
 def two(workspace: Workspace) -> Done:
-    return workspace.launch(*FP32, "hardware.num_workers=2")
+    return workspace.launch(NO_TTT, "hardware.num_workers=2")
 
 
 def test_two_workers_train_and_score_as_one(one: Done, two: Done) -> None:
@@ -42,7 +41,7 @@ def test_two_workers_train_and_score_as_one(one: Done, two: Done) -> None:
 
 
 def test_test_time_training_in_two_workers_ends_well(workspace: Workspace, two: Done) -> None:
-    done = workspace.launch(*FP32[1:], "ttt.epochs=2", "hardware.num_workers=2")
+    done = workspace.launch("ttt.epochs=2", "hardware.num_workers=2")
     assert "train" in done.stages("reused") and len(done.events("ttt_epoch")) == 2
     assert done.result["bpb"]["adapted"]["bpb"] < two.result["bpb"]["adapted"]["bpb"]
 
@@ -52,13 +51,13 @@ def torchrun(workspace: Workspace, *overrides: str) -> Done:
 
 
 def test_torchrun_makes_its_processes_the_workers(workspace: Workspace, two: Done) -> None:
-    done = torchrun(workspace, *FP32, "seed=7")
+    done = torchrun(workspace, NO_TTT, "seed=7")
     assert done.result["seed"] == 7 and "train" in done.stages("done")
     assert "2 worker(s) on cpu" in done.stderr
     assert len(re.findall(r"^run \S+ in ", done.stderr, re.MULTILINE)) == 1
     assert done.stdout.count("bits per byte") == 1
     # The same world, however it was started: what one has made the other takes.
-    again = workspace.launch(*FP32, "seed=7", "hardware.num_workers=2")
+    again = workspace.launch(NO_TTT, "seed=7", "hardware.num_workers=2")
     assert {"train", "ttt", "pack"} <= again.stages("reused")
     assert again.result["bpb"]["final"]["nats"] == pytest.approx(
         done.result["bpb"]["final"]["nats"], rel=1e-9
@@ -91,7 +90,7 @@ def by_hand(workspace: Workspace, folder: Path, *overrides: str) -> list[tuple[i
 def test_processes_started_as_by_srun_are_the_workers(
     workspace: Workspace, two: Done, tmp_path: Path
 ) -> None:
-    (code, text), (other_code, other) = by_hand(workspace, tmp_path, *FP32, "quant=rtn")
+    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, "quant=rtn")
     assert code == other_code == 0, text + other
     assert other == "", other  # rank 0 speaks for all
     done = Done(code, text, text, workspace.folder)
@@ -109,7 +108,7 @@ def test_a_failure_of_rank_0_ends_all_with_its_reason(workspace: Workspace, tmp_
 def test_a_failure_of_a_stage_ends_all_with_its_reason(
     workspace: Workspace, two: Done, tmp_path: Path
 ) -> None:
-    (code, text), (other_code, other) = by_hand(workspace, tmp_path, *FP32, "quant.bits=9")
+    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, "quant.bits=9")
     assert code == other_code == 2, text + other
     assert "expected 2 to 8" in text and "expected 2 to 8" in other
     assert "Traceback" not in text + other
