@@ -18,16 +18,17 @@ TORCHRUN = [
 
 
 NO_TTT = "ttt=none"  # federated: with more workers it is another method
+OWN = "seed=11"  # of this file alone: training is not in the cache, so its losses are logged
 
 
 @pytest.fixture(scope="module")
 def one(workspace: Workspace) -> Done:
-    return workspace.launch(NO_TTT)
+    return workspace.launch(NO_TTT, OWN)
 
 
 @pytest.fixture(scope="module")
 def two(workspace: Workspace) -> Done:
-    return workspace.launch(NO_TTT, "hardware.num_workers=2")
+    return workspace.launch(NO_TTT, OWN, "hardware.num_workers=2")
 
 
 def test_two_workers_train_and_score_as_one(one: Done, two: Done) -> None:
@@ -41,7 +42,7 @@ def test_two_workers_train_and_score_as_one(one: Done, two: Done) -> None:
 
 
 def test_test_time_training_in_two_workers_ends_well(workspace: Workspace, two: Done) -> None:
-    done = workspace.launch("ttt.epochs=2", "hardware.num_workers=2")
+    done = workspace.launch(OWN, "ttt.epochs=2", "hardware.num_workers=2")
     assert "train" in done.stages("reused") and len(done.events("ttt_epoch")) == 2
     assert done.result["bpb"]["adapted"]["bpb"] < two.result["bpb"]["adapted"]["bpb"]
 
