@@ -91,7 +91,7 @@ def by_hand(workspace: Workspace, folder: Path, *overrides: str) -> list[tuple[i
 def test_processes_started_as_by_srun_are_the_workers(
     workspace: Workspace, two: Done, tmp_path: Path
 ) -> None:
-    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, "quant=rtn")
+    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, OWN, "quant=rtn")
     assert code == other_code == 0, text + other
     assert other == "", other  # rank 0 speaks for all
     done = Done(code, text, text, workspace.folder)
@@ -109,7 +109,7 @@ def test_a_failure_of_rank_0_ends_all_with_its_reason(workspace: Workspace, tmp_
 def test_a_failure_of_a_stage_ends_all_with_its_reason(
     workspace: Workspace, two: Done, tmp_path: Path
 ) -> None:
-    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, "quant.bits=9")
+    (code, text), (other_code, other) = by_hand(workspace, tmp_path, NO_TTT, OWN, "quant.bits=9")
     assert code == other_code == 2, text + other
     assert "expected 2 to 8" in text and "expected 2 to 8" in other
     assert "Traceback" not in text + other
