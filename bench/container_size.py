@@ -17,14 +17,12 @@ from typing import Any
 
 import brotli
 import numpy as np
+import record
 import torch
 
 from pgolf.artifact import describe, read_artifact, write_artifact
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.quant.codes import Codes, IntTensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import record
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "v15_h100.int6.ptz"
 SHUFFLE_HEADER = 5  # bytes: a mark and the stride, before the shuffled data

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import record
 import sentencepiece
 
 from pgolf.data.documents import read_documents
@@ -33,9 +33,6 @@ from pgolf.tokenizer.caseops import CaseOpsTokenizer
 from pgolf.tokenizer.caseops_lossless import LosslessCaseOpsTokenizer
 from pgolf.tokenizer.sp import SentencePieceTokenizer
 from pgolf.tokenizer.store import open_tokenizer
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import record
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TRAINING_BYTES = 25_000_000

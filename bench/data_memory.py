@@ -18,10 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pgolf.data.documents import read_documents
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import record
+
+from pgolf.data.documents import read_documents
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "train_docs.jsonl.zst"
 EVERY_S = 0.1

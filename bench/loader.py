@@ -6,19 +6,16 @@ python bench/loader.py [--shards N] [--tokens N] [--json] [--save]
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import record
 
 from pgolf.clock import Clock
 from pgolf.data.loader import GlobalLoader, PublishedLoader
 from pgolf.data.shards import read_shard, shard_writer
 from pgolf.data.stream import TokenStream
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import record
 
 BATCH_TOKENS, SECONDS = 98_304, 2.0  # 48 sequences of 2,048: a micro-batch of the record recipe
 LOADERS = {"global": GlobalLoader, "published": PublishedLoader}

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections import Counter
 from pathlib import Path
+
+import record
 
 from pgolf.clock import Clock
 from pgolf.config import load_config
@@ -20,9 +21,6 @@ from pgolf.pipeline import cache_folder, checked_inputs
 from pgolf.prepare import prepare
 from pgolf.report.rundata import load_run
 from pgolf.say import Say
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import record
 
 
 def order0_bits_per_byte(run_folder: Path) -> float:

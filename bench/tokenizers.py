@@ -8,19 +8,17 @@ counted on documents that they have not seen. --keep saves the two tokenizers (f
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import record
+
 from pgolf.data.documents import read_documents
 from pgolf.tokenizer.caseops import CaseOpsTokenizer
 from pgolf.tokenizer.caseops_lossless import LosslessCaseOpsTokenizer
 from pgolf.tokenizer.roundtrip import roundtrip
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import record
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

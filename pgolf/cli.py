@@ -18,7 +18,7 @@ from pgolf.errors import RunFailed, UserError
 
 # Modules named GROUP_x are `pgolf GROUP x`.
 GROUPS = {"data": "prepare and look at text and tokenizers"}
-NO_COMMAND = {"output"}
+NO_COMMAND = {"naming", "output"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,8 +33,6 @@ def inside_torchrun() -> bool:
 class Alone:
     """The usual case: one launcher, which starts all workers."""
 
-    is_main = True
-
     def settle(self, devices: Devices) -> Devices:
         """Nothing to change."""
         return devices

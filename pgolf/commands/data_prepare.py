@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from pgolf.commands.naming import named_tokenizer
 from pgolf.commands.output import Answer, show_lines
 
 HELP = "raw documents to shards, by all cores, restartable"
@@ -77,24 +77,3 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 show = show_lines
-
-
-def named_tokenizer(overrides: list[str]) -> Any:
-    """The tokenizer that a command line names, checked, not fitted yet.
-
-    A given model brings its own vocabulary size, unless the command line has one.
-
-    Raises:
-        UserError: an override does not compose, or the model cannot be used.
-    """
-    from hydra.utils import instantiate
-
-    from pgolf.config import compose
-    from pgolf.tokenizer.base import vocab_size_of
-
-    node = compose(overrides)["tokenizer"]
-    if node.get("path") is not None and not any("vocab_size" in word for word in overrides):
-        node["vocab_size"] = vocab_size_of(node["path"])
-    tokenizer = instantiate(node)
-    tokenizer.check()
-    return tokenizer

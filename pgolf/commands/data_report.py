@@ -8,12 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pgolf.commands.data_roundtrip import (  # fmt: skip
-    FILE_HELP,
-    OVERRIDES_HELP,
-    ready_tokenizer,
-    tracked_documents,
-)
+from pgolf.commands.data_roundtrip import FILE_HELP, OVERRIDES_HELP, tracked_documents
+from pgolf.commands.naming import ready_tokenizer
 from pgolf.commands.output import Answer, show_lines, show_table
 
 HELP = "what a tokenizer makes of a text, and what it loses"

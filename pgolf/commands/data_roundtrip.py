@@ -9,12 +9,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pgolf.commands.naming import ready_tokenizer
 from pgolf.commands.output import Answer, show_lines
-
-if TYPE_CHECKING:
-    from pgolf.protocols import Tokenizer
 
 HELP = "encode and decode every document, and compare"
 FILE_HELP = ".txt, .jsonl, .jsonl.zst, .parquet or a folder of these"
@@ -36,40 +33,6 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 show = show_lines
-
-
-def ready_tokenizer(overrides: list[str]) -> Tokenizer:
-    """The tokenizer that a command line names: a given model's, or trained on its data.
-
-    A given model brings its own vocabulary size, unless the command line has one.
-
-    Raises:
-        UserError: the model or the data cannot be used.
-    """
-    from hydra.utils import instantiate
-
-    from pgolf.clock import Clock
-    from pgolf.config import compose
-    from pgolf.events import EventLog
-    from pgolf.pipeline import cache_folder, checked_inputs
-    from pgolf.prepare import prepare
-    from pgolf.say import Say
-    from pgolf.tokenizer.base import vocab_size_of
-    from pgolf.tokenizer.bytes import BytesTokenizer
-    from pgolf.tokenizer.store import open_tokenizer
-
-    config = compose(overrides)
-    node = config["tokenizer"]
-    given = node.get("path")
-    if given is not None and not any("vocab_size" in override for override in overrides):
-        node["vocab_size"] = vocab_size_of(given)
-    tokenizer: Tokenizer = instantiate(node)
-    if given is not None or isinstance(tokenizer, BytesTokenizer):
-        tokenizer.fit(())
-        return tokenizer
-    source, tokenizer = checked_inputs(config)
-    prepared = prepare(source, tokenizer, cache_folder(), EventLog(None), Clock({}), Say(None))
-    return open_tokenizer(prepared.folder / "tokenizer")
 
 
 def tracked_documents(path: Path, label: str) -> Iterator[str]:

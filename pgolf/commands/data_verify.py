@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """`{folder, ok, checks: [{name, ok, about, faults}]}`."""
-    from pgolf.commands.data_prepare import named_tokenizer
+    from pgolf.commands.naming import named_tokenizer
     from pgolf.data.documents import find_files
     from pgolf.data.verify import verify_folder
 

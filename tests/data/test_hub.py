@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,17 +27,9 @@ from tests.data.hub_sets import (
     TRAIN,
     VAL,
     content_of,
-    serving,
     source_of,
     whole,
 )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with serving(monkeypatch, {REPOSITORY: dict(FILES)}) as server:
-        yield server
-
 
 # -- what arrives --------------------------------------------------------------------------------
 

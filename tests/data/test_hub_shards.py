@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,16 @@ from pgolf.data.hub_record import RECORD, Record, git_blob_sha1
 from pgolf.errors import UserError
 from tests.data.hub_server import HubServer
 from tests.data.hub_sets import (
-    FILES,
     MODEL,
     REPOSITORY,
     SET,
     TRAIN,
     VAL,
     content_of,
-    serving,
     source_of,
     whole,
 )
 from tests.data.test_published import GivenTokenizer
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    with serving(monkeypatch, {REPOSITORY: dict(FILES)}) as server:
-        yield server
 
 
 def test_a_source_fetches_what_is_missing(server: HubServer, tmp_path: Path) -> None:
