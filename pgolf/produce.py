@@ -18,6 +18,7 @@ from pgolf.checkpoint import Checkpoints
 from pgolf.context import Context
 from pgolf.data.loader import GlobalLoader, PublishedLoader
 from pgolf.data.stream import TokenStream
+from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.kernel.attention import set_backend
 from pgolf.protocols import Model
@@ -107,10 +108,20 @@ class Parts:
             "devices", "start", gpus=self.world.device_names(), attention=backend
         )
         model: nn.Module = instantiate(self.config["model"], _convert_="all").to(self.world.device)
+        self.check_documents(cast(Model, model).document_bos)
         count = sum(p.numel() for p in model.parameters())
         self.context.events.emit("model", "start", parameters=count)
         self.context.say(f"model: {count:,} parameters")
         return model
+
+    def check_documents(self, document_bos: int | None) -> None:
+        """Raises UserError where attention would look for documents that begin otherwise."""
+        first = int(self.validation.ids[0])
+        if document_bos is not None and document_bos != first:
+            raise UserError(
+                f"model.bos_id={document_bos}, but the documents of this data begin with token "
+                f"{first}: use model.bos_id={first}"
+            )
 
     @cached_property
     def forward(self) -> nn.Module:

@@ -66,10 +66,20 @@ class Loader(Protocol):
 
 
 class Model(Protocol):
-    """A language model with a recurrence that can be switched on without changing parameters."""
+    """A language model with a recurrence that can be switched on without changing parameters.
 
-    def __call__(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor: ...
-    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor: ...
+    Where `document_bos` is an id, attention stays within the documents that begin with it; their
+    borders (`pgolf.kernel.documents`) are found in the ids unless they are given.
+    """
+
+    document_bos: int | None
+
+    def __call__(
+        self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None
+    ) -> Tensor: ...
+    def logits(
+        self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
+    ) -> Tensor: ...
     def recurrence(self, on: bool) -> None: ...
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -27,7 +27,7 @@ FOUNDATION = {
 # What packages offer to each other: the data that passes between stages, and pure functions.
 PUBLIC = {
     *("data.manifest", "data.stream", "data.prefetch", "tokenizer.store", "train.schedule"),
-    *("ttt.adapted", "quant.codes", "kernel.attention"),
+    *("ttt.adapted", "quant.codes", "kernel.attention", "kernel.documents", "kernel.choice"),
 }
 # Nothing imports the first two; only they import the third.
 EDGES = {"cli", "launch", "pipeline"}

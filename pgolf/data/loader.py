@@ -189,19 +189,3 @@ class PublishedLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # Repeating the draws (a few microseconds each) puts everything back exactly.
         self._files, self._drawn, self._behind = [], 0, state["drawn"]
-
-
-def cu_seqlens(ids_BT: np.ndarray, bos_id: int) -> np.ndarray:
-    """Where documents begin in a batch of inputs, for attention of variable length.
-
-    A row's first token begins a document as well, since its own beginning is not there to see.
-
-    Args:
-        ids_BT: inputs, any integer type.
-
-    Returns:
-        ascending positions in the flattened batch, from 0 to its length: int32 [documents + 1].
-    """
-    begins_BT = ids_BT == bos_id
-    begins_BT[:, 0] = True
-    return np.append(np.flatnonzero(begins_BT), ids_BT.size).astype(np.int32)

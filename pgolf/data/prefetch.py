@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgolf.kernel.documents import document_borders
 from pgolf.protocols import Loader
 
 AHEAD = 4
@@ -30,24 +31,33 @@ class Prefetch:
         loader: nobody else may draw from it meanwhile.
         num_seqs, rank, world_size: of each batch, as `Loader.next_batch` takes them.
         device: where batches go.
+        document_bos: the id that begins a document, where the borders of documents are wanted.
     """
 
     def __init__(
-        self, loader: Loader, num_seqs: int, rank: int, world_size: int, device: torch.device
+        self,
+        loader: Loader,
+        num_seqs: int,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        document_bos: int | None = None,
     ) -> None:
         self._loader, self._batch, self._device = loader, (num_seqs, rank, world_size), device
+        self._document_bos = document_bos
         self._state: dict[str, Any] = {}  # behind the last batch that the reader gave
         self._reader: _Reader | None = None
 
-    def next_batch(self) -> Tensor:
-        """The next windows, int64 [B, T + 1] on the device."""
+    def next_batch(self) -> tuple[Tensor, Tensor | None]:
+        """The next windows, int64 [B, T + 1] on the device, and the borders in their inputs."""
         if self._device.type != "cuda":
-            return torch.from_numpy(self._loader.next_batch(*self._batch)).to(self._device)
+            tokens_BT = torch.from_numpy(self._loader.next_batch(*self._batch))
+            return tokens_BT, _borders(tokens_BT, self._document_bos)
         if self._reader is None:
             self._state = self._loader.state_dict()
-            self._reader = _Reader(self._loader, self._batch, self._device)
-        tokens_BT, self._state = self._reader.take()
-        return tokens_BT
+            self._reader = _Reader(self._loader, self._batch, self._device, self._document_bos)
+        tokens_BT, borders, self._state = self._reader.take()
+        return tokens_BT, borders
 
     def state_dict(self) -> dict[str, Any]:
         return self._state if self._reader is not None else self._loader.state_dict()
@@ -69,23 +79,33 @@ class _Slot:
 
     def __init__(self) -> None:
         self.pinned_BT = torch.empty(0, dtype=torch.int64)
+        self.borders: Tensor | None = None
         self.state: dict[str, Any] = {}
         self.copied = torch.cuda.Event(blocking=True)  # a waiting thread sleeps
 
-    def fill(self, loader: Loader, batch: tuple[int, int, int]) -> None:
+    def fill(self, loader: Loader, batch: tuple[int, int, int], document_bos: int | None) -> None:
         tokens_BT = torch.from_numpy(loader.next_batch(*batch))
         if self.pinned_BT.shape != tokens_BT.shape:
             self.pinned_BT = torch.empty_like(tokens_BT, pin_memory=True)
         self.copied.synchronize()  # the copy before, of AHEAD batches ago
         self.pinned_BT.copy_(tokens_BT)
+        borders = _borders(tokens_BT, document_bos)
+        self.borders = None if borders is None else borders.pin_memory()
         self.state = loader.state_dict()
 
 
 class _Reader:
     """The thread and its ring: slots go from `empty` to `full` and, taken, back."""
 
-    def __init__(self, loader: Loader, batch: tuple[int, int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        batch: tuple[int, int, int],
+        device: torch.device,
+        document_bos: int | None,
+    ) -> None:
         self._loader, self._batch, self._device = loader, batch, device
+        self._document_bos = document_bos
         self._empty: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Slot | BaseException] = queue.SimpleQueue()
         for _ in range(AHEAD):
@@ -100,22 +120,29 @@ class _Reader:
                 # A thread begins on the first GPU, where pinning memory would open a context.
                 torch.cuda.set_device(self._device)
             while (slot := self._empty.get()) is not None:
-                slot.fill(self._loader, self._batch)
+                slot.fill(self._loader, self._batch, self._document_bos)
                 self._full.put(slot)
         except BaseException as error:
             self._full.put(error)
 
-    def take(self) -> tuple[Tensor, dict[str, Any]]:
-        """A batch on the device, and the loader's state behind it."""
+    def take(self) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+        """A batch and its borders on the device, and the loader's state behind it."""
         slot = self._full.get()
         if isinstance(slot, BaseException):
             self._full.put(slot)  # for whoever asks again
             raise slot
         tokens_BT, state = slot.pinned_BT.to(self._device, non_blocking=True), slot.state
+        borders = slot.borders
+        if borders is not None:
+            borders = borders.to(self._device, non_blocking=True)
         slot.copied.record()
         self._empty.put(slot)
-        return tokens_BT, state
+        return tokens_BT, borders, state
 
     def stop(self) -> None:
         self._empty.put(None)
         self._thread.join()
+
+
+def _borders(tokens_BT: Tensor, document_bos: int | None) -> Tensor | None:
+    return None if document_bos is None else document_borders(tokens_BT[:, :-1], document_bos)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pgolf.errors import UserError
+from pgolf.kernel.documents import document_mask
 
 CPU = "cpu"
 # Best first. Measured on one H100 for 48x2048 with 8/4 heads of 64, forward and backward: cuDNN
@@ -93,7 +96,9 @@ def current_backend() -> str:
     return _backend
 
 
-def causal_attention(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+def causal_attention(
+    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: Tensor | None = None
+) -> Tensor:
     """Softmax attention of each position over itself and those before it, scale 1/sqrt(K).
 
     q and k are cast to v's dtype first: under autocast v comes from a matrix product in bf16 while
@@ -103,11 +108,15 @@ def causal_attention(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
     Args:
         q_BTHK: queries of H heads.
         k_BTGK, v_BTGK: keys and values of G heads, each serving H/G query heads.
+        borders: of `pgolf.kernel.documents.document_borders`: attention stays within a document;
+            None lets it see the whole row.
 
     Returns:
         y_BTHK in v's dtype.
     """
     q_BTHK, k_BTGK = q_BTHK.to(v_BTGK.dtype), k_BTGK.to(v_BTGK.dtype)
+    if borders is not None:
+        return _within_documents(q_BTHK, k_BTGK, v_BTGK, borders)
     if v_BTGK.device.type != "cuda":
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
     if v_BTGK.dtype not in HALF and _backend in HALF_ONLY:
@@ -123,12 +132,27 @@ def causal_attention(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
 
 
-def _sdpa(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+def _within_documents(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: Tensor) -> Tensor:
+    """By a kernel of variable length where there is one, else by a mask."""
+    B, T = q_BTHK.shape[:2]
+    if v_BTGK.device.type == "cuda" and v_BTGK.dtype in HALF:
+        attend = _varlen(_backend)
+        if attend is not None:
+            q, k, v = (x.flatten(0, 1) for x in (q_BTHK, k_BTGK, v_BTGK))
+            return attend(q, k, v, borders, T).view_as(q_BTHK)
+    q_BTHK, k_BTGK, v_BTGK = _repeat_heads(q_BTHK, k_BTGK, v_BTGK)
+    return _sdpa(q_BTHK, k_BTGK, v_BTGK, document_mask(borders, B, T))
+
+
+def _sdpa(
+    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, mask_B1TT: Tensor | None = None
+) -> Tensor:
     y_BHTK = F.scaled_dot_product_attention(
         q_BTHK.transpose(1, 2),
         k_BTGK.transpose(1, 2),
         v_BTGK.transpose(1, 2),
-        is_causal=True,
+        attn_mask=mask_B1TT,
+        is_causal=mask_B1TT is None,
         enable_gqa=q_BTHK.size(2) != k_BTGK.size(2),
     )
     return y_BHTK.transpose(1, 2)
@@ -162,3 +186,31 @@ def _flash(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         return y_BTHK[0] if isinstance(y_BTHK, tuple) else y_BTHK
 
     return attend
+
+
+def _varlen(backend: str) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor] | None:
+    """Attention over documents one behind the other: q [N, H, K], borders, longest document."""
+    if backend in ("fa3", "fa2"):
+        module = "flash_attn_interface" if backend == "fa3" else "flash_attn"
+        flash_attn_varlen_func = importlib.import_module(module).flash_attn_varlen_func
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, borders: Tensor, longest: int) -> Tensor:
+            y = flash_attn_varlen_func(q, k, v, borders, borders, longest, longest, causal=True)
+            return y[0] if isinstance(y, tuple) else y
+
+        return attend
+    if importlib.util.find_spec("torch.nn.attention.varlen") is None:  # before torch 2.10
+        return None
+    from torch.nn.attention.varlen import varlen_attn
+
+    # torch 2.10 says it in a word, later ones by a window without an end to the left.
+    windowed = "window_size" in inspect.signature(varlen_attn).parameters
+    causal: dict[str, Any] = {"window_size": (-1, 0)} if windowed else {"is_causal": True}
+
+    def attend_torch(q: Tensor, k: Tensor, v: Tensor, borders: Tensor, longest: int) -> Tensor:
+        # Its flash kernels take grouped heads, but only newer releases say so.
+        q, k, v = (x[0] for x in _repeat_heads(q[None], k[None], v[None]))
+        y: Tensor = varlen_attn(q, k, v, borders, borders, longest, longest, **causal)  # type: ignore[assignment]
+        return y
+
+    return attend_torch

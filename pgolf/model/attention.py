@@ -50,7 +50,10 @@ class CausalSelfAttention(nn.Module):
         self.proj = nn.Linear(model_dim, model_dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((num_heads,), qk_gain_init))
 
-    def forward(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
+    ) -> Tensor:
+        """One pass; the tables are of `rotary_tables`, the borders of `document_borders`."""
         B, T, D = x_BTD.shape
         q_BTHK = self.c_q(x_BTD).view(B, T, self.num_heads, self.head_dim)
         k_BTGK = self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
@@ -59,7 +62,7 @@ class CausalSelfAttention(nn.Module):
         k_BTGK = apply_rotary(rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
         # Gain after the norm, per head: keeps attention logits bounded yet sharp in bf16.
         q_BTHK = q_BTHK * self.q_gain.to(q_BTHK.dtype)[:, None]
-        y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK)
+        y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
         if self.xsa:
             y_BTHK = exclude_own_value(y_BTHK, v_BTGK)
         out_BTD: Tensor = self.proj(y_BTHK.reshape(B, T, D))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pgolf.kernel.attention import causal_attention
 from pgolf.model.check import check_heads, check_positive
+from pgolf.model.documents import borders_of, bos_of_scope
 from pgolf.model.head import next_token_loss, softcapped_logits, stream_dtype
 from pgolf.model.norm import RMSNorm, rms_norm
 from pgolf.model.rotary import apply_rotary, rotary_tables
@@ -34,6 +35,8 @@ class BaselineGPT(nn.Module):
         train_seq_len: longer inputs scale the rotary base.
         logit_softcap: bound of the logits.
         embed_init_std: standard deviation of the initial embedding.
+        attention_scope: attention sees the whole "window", or what lies in the same "document".
+        bos_id: the id that begins a document.
 
     Raises:
         UserError: sizes that do not divide or lie outside their range.
@@ -53,6 +56,8 @@ class BaselineGPT(nn.Module):
         train_seq_len: int,
         logit_softcap: float = 30.0,
         embed_init_std: float = 0.02,
+        attention_scope: Literal["window", "document"] = "window",
+        bos_id: int = 1,
     ) -> None:
         super().__init__()
         check_positive(
@@ -69,6 +74,7 @@ class BaselineGPT(nn.Module):
         )
         self.rope_base, self.train_seq_len = float(rope_base), train_seq_len
         self.logit_softcap = logit_softcap
+        self.document_bos = bos_of_scope(attention_scope, bos_id)
         self.tok_emb = nn.Embedding(vocab_size, model_dim)
         self.blocks = nn.ModuleList(
             PlainBlock(model_dim, num_heads, num_kv_heads, int(model_dim * mlp_mult), activation)
@@ -84,11 +90,17 @@ class BaselineGPT(nn.Module):
     def recurrence(self, on: bool) -> None:
         """Nothing to switch: every layer runs once."""
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean loss in nats per token, fp32. ids and targets are int64."""
-        return next_token_loss(self.logits(ids_BT), targets_BT)
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
+        """Mean loss in nats per token, fp32. ids and targets are int64.
 
-    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor:
+        Args:
+            borders: of documents, where they are known already and attention asks for them.
+        """
+        return next_token_loss(self.logits(ids_BT, borders=borders), targets_BT)
+
+    def logits(
+        self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
+    ) -> Tensor:
         """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         x_BTD = rms_norm(F.embedding(ids_BT, weight_VD))
@@ -99,8 +111,9 @@ class BaselineGPT(nn.Module):
             train_seq_len=self.train_seq_len,
             like=x_BTD,
         )
+        borders = borders_of(ids_BT, self.document_bos, borders)
         for block in self.blocks:
-            x_BTD = block(x_BTD, cos_1T1r, sin_1T1r)
+            x_BTD = block(x_BTD, cos_1T1r, sin_1T1r, borders)
         if last_n is not None:
             x_BTD = x_BTD[:, -last_n:]
         return softcapped_logits(self.final_norm(x_BTD), weight_VD, self.logit_softcap)
@@ -116,8 +129,10 @@ class PlainBlock(nn.Module):
         self.attn = PlainAttention(model_dim, num_heads, num_kv_heads)
         self.mlp = PlainMLP(model_dim, hidden_dim, activation)
 
-    def forward(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.attn(rms_norm(x_BTD), cos_1T1r, sin_1T1r)
+    def forward(
+        self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
+    ) -> Tensor:
+        x_BTD = x_BTD + self.attn(rms_norm(x_BTD), cos_1T1r, sin_1T1r, borders)
         out_BTD: Tensor = x_BTD + self.mlp(rms_norm(x_BTD))
         return out_BTD
 
@@ -135,14 +150,17 @@ class PlainAttention(nn.Module):
         self.c_v = nn.Linear(model_dim, kv_dim, bias=False)
         self.proj = nn.Linear(model_dim, model_dim, bias=False)
 
-    def forward(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
+    ) -> Tensor:
         B, T, D = x_BTD.shape
         q_BTHK = rms_norm(self.c_q(x_BTD).view(B, T, self.num_heads, self.head_dim))
         k_BTGK = rms_norm(self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_dim))
         v_BTGK = self.c_v(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
         q_BTHK = apply_rotary(q_BTHK, cos_1T1r, sin_1T1r)
         k_BTGK = apply_rotary(k_BTGK, cos_1T1r, sin_1T1r)
-        out_BTD: Tensor = self.proj(causal_attention(q_BTHK, k_BTGK, v_BTGK).reshape(B, T, D))
+        y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
+        out_BTD: Tensor = self.proj(y_BTHK.reshape(B, T, D))
         return out_BTD
 
 

@@ -39,14 +39,22 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(torch.ones(model_dim))
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(model_dim), torch.zeros(model_dim))))
 
-    def forward(self, x_BTD: Tensor, x0_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        x0_BTD: Tensor,
+        cos_1T1r: Tensor,
+        sin_1T1r: Tensor,
+        borders: Tensor | None,
+    ) -> Tensor:
         """One pass; x0 is the normed embedding, cos and sin the rotary tables."""
         dtype = x_BTD.dtype
         mix_2D = self.resid_mix.to(dtype)
         attn_scale_D, mlp_scale_D = self.attn_scale.to(dtype), self.mlp_scale.to(dtype)
         x_BTD = mix_2D[0] * x_BTD + mix_2D[1] * x0_BTD
         normed_BTD = self.norm(x_BTD)
-        attended_BTD = x_BTD + attn_scale_D * self.attn(normed_BTD, cos_1T1r, sin_1T1r)
+        branch_BTD = self.attn(normed_BTD, cos_1T1r, sin_1T1r, borders)
+        attended_BTD = x_BTD + attn_scale_D * branch_BTD
         if not self.parallel:
             normed_BTD = self.norm(attended_BTD)
         return attended_BTD + mlp_scale_D * self.mlp(normed_BTD)

@@ -15,6 +15,7 @@ from pgolf.errors import UserError
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.block import Block
 from pgolf.model.check import check_heads, check_positive
+from pgolf.model.documents import borders_of, bos_of_scope
 from pgolf.model.head import next_token_loss, softcapped_logits, stream_dtype
 from pgolf.model.mlp import LeakySquareMLP
 from pgolf.model.norm import RMSNorm, rms_norm
@@ -55,6 +56,8 @@ class RecurrentGPT(nn.Module):
         skip_gates: gate the skips; False adds them.
         embed_init_std: standard deviation of the initial embedding.
         embed_dtype: "bf16" as published (no fp32 master of the embedding) or "fp32".
+        attention_scope: attention sees the whole "window", or what lies in the same "document".
+        bos_id: the id that begins a document.
 
     Raises:
         UserError: sizes that do not divide or lie outside their range.
@@ -83,6 +86,8 @@ class RecurrentGPT(nn.Module):
         skip_gates: bool = True,
         embed_init_std: float = 0.005,
         embed_dtype: Literal["fp32", "bf16"] = "bf16",
+        attention_scope: Literal["window", "document"] = "window",
+        bos_id: int = 1,
     ) -> None:
         super().__init__()
         check_positive(
@@ -96,6 +101,7 @@ class RecurrentGPT(nn.Module):
         _check_loop(num_layers, num_loops, loop_start, loop_end)
         self.rope_base, self.rope_dims = float(rope_base), rope_dims
         self.train_seq_len, self.logit_softcap = train_seq_len, logit_softcap
+        self.document_bos = bos_of_scope(attention_scope, bos_id)
         self.plain = plain_order(num_layers)
         self.recurrent = recurrent_order(
             num_layers, num_loops=num_loops, loop_start=loop_start, loop_end=loop_end
@@ -144,19 +150,26 @@ class RecurrentGPT(nn.Module):
         """Switch the looped order on or off; parameters stay the same."""
         self.recurrence_is_on = on
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Mean loss in nats per token, fp32. ids and targets are int64."""
-        return next_token_loss(self.logits(ids_BT), targets_BT)
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
+        """Mean loss in nats per token, fp32. ids and targets are int64.
 
-    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor:
+        Args:
+            borders: of documents, where they are known already and attention asks for them.
+        """
+        return next_token_loss(self.logits(ids_BT, borders=borders), targets_BT)
+
+    def logits(
+        self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
+    ) -> Tensor:
         """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
-        x_BTD = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)))
+        borders = borders_of(ids_BT, self.document_bos, borders)
+        x_BTD = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)), borders)
         if last_n is not None:
             x_BTD = x_BTD[:, -last_n:]
         return softcapped_logits(self.final_norm(x_BTD), weight_VD, self.logit_softcap)
 
-    def layers(self, x0_BTD: Tensor) -> Tensor:
+    def layers(self, x0_BTD: Tensor, borders: Tensor | None) -> Tensor:
         """All blocks in the current order, with skips from the encoder half to the decoder half."""
         order: LayerOrder = self.recurrent if self.recurrence_is_on else self.plain
         cos_1T1r, sin_1T1r = rotary_tables(
@@ -168,13 +181,13 @@ class RecurrentGPT(nn.Module):
         )
         x_BTD, skips = x0_BTD, []
         for layer in order.encoder:
-            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r)
+            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r, borders)
             skips.append(x_BTD)
         for i, layer in enumerate(order.decoder):
             if skips and i < len(self.skip_weights):
                 gate_D = self.skip_gates[i] if self.skip_gates is not None else None
                 x_BTD = add_skip(x_BTD, skips.pop(), self.skip_weights[i], gate_D)
-            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r)
+            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r, borders)
         return x_BTD
 
 

@@ -146,15 +146,19 @@ class _Loop:
         self.micro_seqs = min(settings.micro_batch_seqs, settings.batch_seqs // world.world_size)
         self.accumulation = settings.batch_seqs // (self.micro_seqs * world.world_size)
         num_seqs = self.micro_seqs * world.world_size
-        self.batches = Prefetch(loader, num_seqs, world.rank, world.world_size, world.device)
+        self.batches = Prefetch(
+            loader, num_seqs, world.rank, world.world_size, world.device,
+            document_bos=cast(Model, model).document_bos,
+        )  # fmt: skip
 
     def forward_backward(self) -> Tensor:
         """Accumulate the gradients of one batch; returns the mean loss of this rank, on device."""
         total = torch.zeros((), device=self.world.device)
         for _ in range(self.accumulation):
-            window_BT = self.batches.next_batch()
+            window_BT, borders = self.batches.next_batch()
             with self.world.autocast():
-                loss = self.forward(window_BT[:, :-1], window_BT[:, 1:]) / self.accumulation
+                loss = self.forward(window_BT[:, :-1], window_BT[:, 1:], borders)
+                loss = loss / self.accumulation
             loss.backward()
             total += loss.detach()
         return total

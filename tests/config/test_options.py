@@ -15,6 +15,7 @@ from pgolf.config import CONF, check_world, compose, scale_keys
 from pgolf.distributed import World
 from pgolf.hardware import Devices
 from pgolf.shipped import check_shippable
+from pgolf.signature import _fits, configuration_parameters
 
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent.name not in ("hydra", "conf"))
 # What has to be given together: a source without a path, shards whose tokenizer is known, or more
@@ -88,6 +89,17 @@ def test_every_file_says_first_what_it_is(path: Path) -> None:
 
 
 SCALES = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("scale/*.yaml")}
+
+
+TARGETS = {(yaml.safe_load(path.read_text()) or {}).get("_target_", "") for path in FILES} - {""}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_every_value_of_an_option_is_checked(target: str) -> None:
+    """An annotation that the check cannot read (an alias, say) would let anything pass."""
+    for name, parameter in configuration_parameters(target).items():
+        annotation = parameter.annotation
+        assert annotation is not None and not _fits(object(), annotation), f"{target}: {name}"
 
 
 @pytest.mark.parametrize("name", sorted(SCALES))

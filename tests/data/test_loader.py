@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf.data.loader import GlobalLoader, PublishedLoader, cu_seqlens
+from pgolf.data.loader import GlobalLoader, PublishedLoader
 from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
 
@@ -185,18 +185,3 @@ def test_a_batch_follows_from_seed_rank_world_and_number(batches: int) -> None:
     jumped.load_state_dict({"epoch": 0, "position": 4 * batches})
     assert jumped.state_dict() == loader.state_dict()
     assert np.array_equal(jumped.next_batch(4, 1, 2), loader.next_batch(4, 1, 2))
-
-
-@given(
-    st.integers(1, 4).flatmap(
-        lambda width: st.lists(
-            st.lists(st.integers(0, 3), min_size=width, max_size=width), min_size=1, max_size=5
-        )
-    )
-)
-def test_cu_seqlens_cut_rows_at_their_begin_and_at_bos(rows: list[list[int]]) -> None:
-    found = cu_seqlens(np.array(rows), bos_id=0)
-    width = len(rows[0])
-    flat = [token for row in rows for token in row]
-    begins = [i for i, token in enumerate(flat) if token == 0 or i % width == 0]
-    assert found.dtype == np.int32 and found.tolist() == [*begins, len(flat)]

@@ -12,6 +12,7 @@ import torch
 from pgolf.data.loader import GlobalLoader
 from pgolf.data.prefetch import AHEAD, Prefetch
 from pgolf.data.stream import TokenStream
+from pgolf.kernel.documents import document_borders
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,7 +35,7 @@ def test_batches_and_states_are_those_of_the_loader() -> None:
     batches, loader = Prefetch(make(), 8, 0, 1, GPU), make()
     for number in range(60):
         expected = torch.from_numpy(loader.next_batch(8, 0, 1))
-        found = batches.next_batch()
+        found, _ = batches.next_batch()
         if number % 7 == 0:
             torch.cuda._sleep(50_000_000)  # copies wait for the GPU: buffers must not be reused
         assert found.device == GPU and found.dtype == torch.int64
@@ -47,7 +48,7 @@ def test_batches_and_states_are_those_of_the_loader() -> None:
 def test_buffers_are_not_overwritten_before_they_are_copied() -> None:
     batches, loader = Prefetch(make(), 8, 0, 1, GPU), make()
     torch.cuda._sleep(500_000_000)
-    found = [batches.next_batch() for _ in range(3 * AHEAD)]  # nothing is read back in between
+    found = [batches.next_batch()[0] for _ in range(3 * AHEAD)]  # nothing is read back in between
     for batch in found:
         assert torch.equal(batch.cpu(), torch.from_numpy(loader.next_batch(8, 0, 1)))
     batches.close()
@@ -58,13 +59,23 @@ def test_a_state_in_the_middle_continues_exactly() -> None:
     for _ in range(5):
         batches.next_batch()
     state = batches.state_dict()
-    after = [batches.next_batch() for _ in range(9)]
+    after = [batches.next_batch()[0] for _ in range(9)]
     other = Prefetch(make(), 8, 0, 1, GPU)
     for reader in (batches, other):  # back in the same one, and in a fresh one
         reader.load_state_dict(state)
         assert reader.state_dict() == state
-        assert all(torch.equal(reader.next_batch(), batch) for batch in after)
+        assert all(torch.equal(reader.next_batch()[0], batch) for batch in after)
         reader.close()
+
+
+def test_borders_of_documents_come_along() -> None:
+    batches, loader = Prefetch(make(), 8, 0, 1, GPU, document_bos=5), make()
+    for _ in range(3 * AHEAD):
+        ids_BT = torch.from_numpy(loader.next_batch(8, 0, 1))[:, :-1]
+        borders = batches.next_batch()[1]
+        assert borders is not None and borders.device == GPU
+        assert torch.equal(borders.cpu(), document_borders(ids_BT, 5))
+    batches.close()
 
 
 class Failing(GlobalLoader):
@@ -81,7 +92,9 @@ def test_an_error_comes_with_the_batch_that_met_it() -> None:
     good = make()
     batches = Prefetch(Failing(good._shards, seq_len=63, seed=3), 8, 0, 1, GPU)
     for _ in range(3):
-        assert torch.equal(batches.next_batch().cpu(), torch.from_numpy(good.next_batch(8, 0, 1)))
+        assert torch.equal(
+            batches.next_batch()[0].cpu(), torch.from_numpy(good.next_batch(8, 0, 1))
+        )
     for _ in range(2):
         with pytest.raises(KeyError, match="no more"):
             batches.next_batch()

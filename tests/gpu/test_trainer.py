@@ -43,7 +43,7 @@ class Ticking(nn.Module):
         super().__init__()
         self.model, self.timer = model, timer
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
         self.timer.now_s += 1.0
         loss: Tensor = self.model(ids_BT, targets_BT)
         return loss

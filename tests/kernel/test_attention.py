@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgolf.errors import UserError
 from pgolf.kernel import attention
@@ -15,6 +18,7 @@ from pgolf.kernel.attention import (
     select_backend,
     set_backend,
 )
+from pgolf.kernel.documents import document_borders, document_mask
 
 DEVICES = [torch.device("cpu")] + [torch.device("cuda")] * torch.cuda.is_available()
 # (device, dtype, backend)
@@ -80,3 +84,50 @@ def test_flash_on_the_cpu_is_refused() -> None:
     with pytest.raises(UserError, match="cpu"):
         set_backend("fa3", torch.device("cpu"))
     assert set_backend("auto", torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize(("device", "dtype", "backend"), PRESENT, ids=str)
+def test_within_documents_it_equals_float64_of_each_document_alone(
+    device: torch.device, dtype: torch.dtype, backend: str
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 70, 4, 64), (2, 70, 2, 64), (2, 70, 2, 64)]
+    inputs = [torch.randn(s, device=device).to(dtype).requires_grad_() for s in shapes]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    ids_BT = torch.full((2, 70), 9, device=device)
+    ids_BT[0, [20, 21, 60]] = 1
+    ids_BT[1, [0, 69]] = 1
+    set_backend(backend, device, dtype)
+    found = causal_attention(*inputs, document_borders(ids_BT, 1))
+    rows = []
+    for row, cuts in enumerate(([0, 20, 21, 60, 70], [0, 69, 70])):
+        spans = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+        parts = [reference(*(x[row : row + 1, span] for x in exact)) for span in spans]
+        rows.append(torch.cat(parts, 1))
+    expected = torch.cat(rows)
+    grad = torch.randn_like(expected)
+    found.backward(grad.to(dtype))
+    expected.backward(grad)
+    pairs = [(found, expected)] + [(x.grad, y.grad) for x, y in zip(inputs, exact, strict=True)]
+    for a, b in pairs:
+        assert (a.double() - b).abs().max() < TOLERANCE[dtype] * max(1.0, b.abs().max().item())
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda width: st.lists(
+            st.lists(st.integers(0, 3), min_size=width, max_size=width), min_size=1, max_size=5
+        )
+    )
+)
+def test_borders_cut_rows_at_their_begin_and_at_bos(rows: list[list[int]]) -> None:
+    found, width = document_borders(torch.tensor(rows), bos_id=0), len(rows[0])
+    flat = [token for row in rows for token in row]
+    begins = [i for i, token in enumerate(flat) if token == 0 or i % width == 0]
+    assert found.dtype == torch.int32 and found.numel() == 1 << len(begins).bit_length()
+    assert found.tolist() == begins + [len(flat)] * (found.numel() - len(begins))
+    mask = document_mask(found, len(rows), width)[:, 0]
+    number = torch.tensor([sum(b <= i for b in begins) for i in range(len(flat))])
+    number = number.view(len(rows), width)
+    expected = number[:, :, None] == number[:, None, :]
+    assert torch.equal(mask, expected & torch.ones(width, width).tril().bool())

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from pgolf.errors import UserError
+from pgolf.kernel.documents import document_borders
 from pgolf.model.recurrent import RecurrentGPT
 from tests.model.tiny import random_ids, tiny_baseline, tiny_recurrent
 
@@ -52,6 +53,23 @@ def test_later_tokens_change_no_earlier_logits(build: Any, on: bool, position: i
     torch.testing.assert_close(a[:, : position + 1], b[:, : position + 1], atol=1e-6, rtol=0)
     if position < 12:
         assert (a[:, position + 1 :] - b[:, position + 1 :]).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("build", [tiny_recurrent, tiny_baseline])
+def test_within_documents_a_window_is_its_documents_one_by_one(build: Any, on: bool) -> None:
+    model, ids_BT = build(attention_scope="document", bos_id=60), random_ids(2, 13) % 60
+    ids_BT[:, 5] = 60
+    model.recurrence(on)
+    whole = build(attention_scope="window")
+    whole.recurrence(on)
+    with torch.no_grad():
+        found = model.logits(ids_BT)
+        parts = [whole.logits(ids_BT[:, :5]), whole.logits(ids_BT[:, 5:])]
+        given = model.logits(ids_BT, borders=document_borders(ids_BT, 60))
+    # Rotary angles of other positions, in fp32.
+    torch.testing.assert_close(found, torch.cat(parts, 1), atol=5e-4, rtol=0)
+    assert torch.equal(given, found) and not torch.allclose(found, whole.logits(ids_BT), atol=1e-2)
 
 
 @pytest.mark.parametrize("build", [tiny_recurrent, tiny_baseline])

@@ -34,6 +34,17 @@ def test_average_equals_a_loop_in_float64(ramp: bool, dtype: torch.dtype) -> Non
         torch.testing.assert_close(value.double(), expected[name], atol=1e-6, rtol=0)
 
 
+def test_a_model_of_bf16_alone() -> None:
+    model = nn.Linear(3, 2).bfloat16()
+    average = WeightAverage(model, decay=0.5, ramp=False)
+    start = model.weight.detach().float()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update(0)
+    expected = (start + model.weight.detach().float()) / 2
+    torch.testing.assert_close(average.state_dict()["weight"], expected)
+
+
 def test_copy_to_writes_the_average_in_the_parameters_dtype() -> None:
     model = model_with(torch.bfloat16)
     start = model.weight.detach().clone()

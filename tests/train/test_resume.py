@@ -102,7 +102,7 @@ def test_warm_up_puts_everything_back(tmp_path: Path, steps_before: int) -> None
     changed = []
     forward = loop.forward
 
-    def watched(ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def watched(ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None) -> Tensor:
         changed.append(not same(before["model"], loop.model.state_dict()))
         loss: Tensor = forward(ids_BT, targets_BT) * (1.0 + 0.0 * torch.rand(()))
         return loss

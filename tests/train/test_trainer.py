@@ -37,6 +37,8 @@ def test_the_loss_falls_and_the_last_step_is_logged(tmp_path: Path) -> None:
 class Recorder(nn.Module):
     """A bigram table that notes whether recurrence was on at each forward pass."""
 
+    document_bos = None
+
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.zeros(VOCAB, VOCAB))
@@ -46,7 +48,7 @@ class Recorder(nn.Module):
     def recurrence(self, on: bool) -> None:
         self.on = on
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
         self.seen.append(self.on)
         logits_BTV = self.table[ids_BT]
         loss = nn.functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())

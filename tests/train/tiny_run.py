@@ -127,7 +127,7 @@ class Poisoned(nn.Module):
         super().__init__()
         self.model, self.calls, self.value = model, calls, value
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
         self.calls -= 1
         loss: Tensor = self.model(ids_BT, targets_BT)
         return loss if self.calls >= 0 else loss * self.value
