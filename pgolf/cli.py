@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import pkgutil
 import sys
 from types import ModuleType
@@ -36,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if options.json:
-        print(json.dumps(answer, ensure_ascii=False))
-    else:
-        command.show(answer)
+    try:
+        if options.json:
+            print(json.dumps(answer, ensure_ascii=False))
+        else:
+            command.show(answer)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `pgolf ... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     exit_code: int = getattr(command, "exit_code", _done)(answer)
     return exit_code
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +40,25 @@ def test_evaluate_gives_the_runs_score_again(workspace: Workspace, plain: Done) 
         key: final[key] for key in ("bpb", "tokens", "bytes")
     }
     assert sorted(path.name for path in plain.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_stops_reading_sees_no_error(
+    tmp_path: Path, json_or_table: list[str]
+) -> None:
+    path = write_text(tmp_path / "text.jsonl", num_documents=20)
+    closed, write_end = os.pipe()
+    os.close(closed)
+    command = [sys.executable, "-m", "pgolf.cli", "data", "roundtrip", path, "tokenizer=bytes"]
+    done = subprocess.run(
+        [*command, *json_or_table],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    os.close(write_end)
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Broken" not in done.stderr
 
 
 def test_inspect_accounts_for_every_byte(workspace: Workspace, plain: Done) -> None:
