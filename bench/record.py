@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pgolf import provenance
 from pgolf.files import write_json
@@ -28,23 +31,35 @@ def finish(name: str, figures: dict[str, Any], options: argparse.Namespace) -> N
     if options.json:
         print(json.dumps(figures))
     else:
-        width = max(len(key) for key in figures) + 2
-        for key, value in figures.items():
-            print(f"{key:<{width}}{_text(value)}")
+        for line in _lines(figures):
+            print(line)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
         write_json(RESULTS / f"{name}.json", {"figures": figures, "hardware": hardware()})
 
 
+def _lines(figures: dict[str, Any], indent: str = "") -> Iterator[str]:
+    width = max(len(key) for key in figures) + 2 if figures else 0
+    for key, value in figures.items():
+        if isinstance(value, dict):
+            yield f"{indent}{key}"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{key:<{width}}{_text(value)}"
+
+
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return " -> ".join(map(_text, value))
+    if isinstance(value, str):
+        return value
     return f"{value:,.5f}" if isinstance(value, float) else f"{value:,}"
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores and packages of this machine."""
+    """Processor, cores, GPUs and packages of this machine."""
     return {
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cpu": provenance.cpu_model(),
         "cpus": os.cpu_count(),
         "packages": provenance.package_versions(),

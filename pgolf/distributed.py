@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,23 @@ from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
 CPU = torch.device("cpu")
+# Before torch 2.13 they have other names, which give a warning since.
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+class Pending(Protocol):
+    """A reduction under way. On a GPU `wait` holds up its later kernels, not the caller."""
+
+    def wait(self) -> object: ...
+
+
+class _Done:
+    def wait(self) -> None:
+        pass
+
+
+DONE = _Done()
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,26 @@ class World:
         if self.world_size > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
         return tensor
+
+    def start_sum_(self, tensor: Tensor) -> Pending:
+        """Begin to sum over the ranks, in place."""
+        return dist.all_reduce(tensor, async_op=True) if self.world_size > 1 else DONE
+
+    def share(self, tensor: Tensor) -> Tensor:
+        """This rank's slice of the first dimension, which the number of ranks divides: a view."""
+        return tensor.unflatten(0, (self.world_size, -1))[self.rank]
+
+    def start_reduce_scatter_(self, tensor: Tensor) -> Pending:
+        """Begin to sum over the ranks, in place, this rank's share alone; the rest is undefined."""
+        if self.world_size == 1:
+            return DONE
+        return _reduce_scatter(self.share(tensor), tensor, async_op=True)
+
+    def start_all_gather_(self, tensor: Tensor) -> Pending:
+        """Begin to fill in the other ranks' shares, in place."""
+        if self.world_size == 1:
+            return DONE
+        return _all_gather(tensor, self.share(tensor), async_op=True)
 
     def mean_(self, tensor: Tensor) -> Tensor:
         """Mean over the ranks, in place; returns the tensor."""

@@ -16,19 +16,25 @@ from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.files import write_json
 from pgolf.kernel.attention import set_backend
+from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
 
 
 def evaluate(context: Context) -> None:
     """Score the artifact twice: straightforwardly ("quantized"), then as configured ("final")."""
     job, world, clock = context.job, context.world, context.clock
-    backend = set_backend(job["devices"]["attention"], world.device)
-    context.say(f"evaluate: code from {Path(pgolf.__file__).parent}, attention {backend}")
+    devices = job["devices"]
+    backend = set_backend(devices["attention"], world.device)
+    kernels = set_kernels(devices["kernels"], world.device, world.precision)
+    code = Path(pgolf.__file__).parent
+    context.say(f"evaluate: code from {code}, attention {backend}, kernels {kernels}")
     with clock.phase("load", "evaluate"):
         context.stage = "load"
         artifact = read_artifact(Path(job["artifact"]))
         expected = job.get("tokenizer_fingerprint")
         check_tokenizer(artifact.tokenizer_fingerprint, expected)
         model = build_model(artifact).to(world.device)
+        if compiles(devices["compile"], world.device):
+            compile_blocks(model)
         stream = TokenStream.open_validation(Path(job["data_folder"]))
     scores: dict[str, Any] = {}
     for name, budget in (("quantized", "diagnostic"), ("final", "evaluate")):

@@ -13,14 +13,15 @@ from pgolf.errors import UserError
 
 @dataclass(frozen=True)
 class Devices:
-    """The settled answer: nothing is "auto" any more."""
+    """The settled answer, but for what a worker sees when it has its device."""
 
     device: str
     num_workers: int
     precision: str
     attention: str
-    compile: bool
+    compile: bool | None
     threads: int
+    kernels: str = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,7 +35,8 @@ class Hardware:
         num_workers: worker processes; None takes one for each GPU, or one on the CPU.
         precision: matrix products in "bf16" (autocast) or "fp32"; "auto" is bf16 on CUDA.
         attention: backend of pgolf.kernel.attention; "auto" takes the best that is installed.
-        compile: torch.compile the model; None compiles on CUDA only.
+        compile: torch.compile the model's blocks; None compiles on CUDA where kernels are plain.
+        kernels: "fused" Triton kernels, "plain" torch, or what runs here (pgolf.kernel.choice).
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Hardware:
         precision: Literal["auto", "bf16", "fp32"] = "auto",
         attention: str = "auto",
         compile: bool | None = None,
+        kernels: Literal["auto", "fused", "plain"] = "auto",
     ) -> None:
         self.device, self.num_workers, self.precision = device, num_workers, precision
-        self.attention, self.compile = attention, compile
+        self.attention, self.compile, self.kernels = attention, compile, kernels
 
     def settle(self) -> Devices:
         """Look at the machine and decide.
@@ -70,9 +73,10 @@ class Hardware:
         precision = self.precision
         if precision == "auto":
             precision = "bf16" if device == "cuda" else "fp32"
-        compiles = self.compile if self.compile is not None else device == "cuda"
         threads = max(1, usable_cpus() // num_workers)
-        return Devices(device, num_workers, precision, self.attention, compiles, threads)
+        return Devices(
+            device, num_workers, precision, self.attention, self.compile, threads, self.kernels
+        )
 
 
 def count_gpus() -> int:

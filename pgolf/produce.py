@@ -21,6 +21,7 @@ from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.kernel.attention import set_backend
+from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
 from pgolf.protocols import Model
 from pgolf.score import Score
 from pgolf.shipped import write_code
@@ -99,15 +100,19 @@ class Parts:
 
     @cached_property
     def model(self) -> nn.Module:
-        backend = set_backend(self.job["devices"]["attention"], self.world.device)
+        world, devices = self.world, self.job["devices"]
+        backend = set_backend(devices["attention"], world.device)
+        kernels = set_kernels(devices["kernels"], world.device, world.precision)
         self.context.say(
-            f"{self.world.world_size} worker(s) on {self.world.device.type}, "
-            f"{self.world.precision}, attention {backend}"
+            f"{world.world_size} worker(s) on {world.device.type}, {world.precision}, "
+            f"attention {backend}, kernels {kernels}"
         )
         self.context.events.emit(
-            "devices", "start", gpus=self.world.device_names(), attention=backend
+            "devices", "start", gpus=world.device_names(), attention=backend, kernels=kernels
         )
-        model: nn.Module = instantiate(self.config["model"], _convert_="all").to(self.world.device)
+        model: nn.Module = instantiate(self.config["model"], _convert_="all").to(world.device)
+        if compiles(devices["compile"], world.device):
+            compile_blocks(model)
         self.check_documents(cast(Model, model).document_bos)
         count = sum(p.numel() for p in model.parameters())
         self.context.events.emit("model", "start", parameters=count)
@@ -122,13 +127,6 @@ class Parts:
                 f"model.bos_id={document_bos}, but the documents of this data begin with token "
                 f"{first}: use model.bos_id={first}"
             )
-
-    @cached_property
-    def forward(self) -> nn.Module:
-        """The model as the loops call it: compiled where the hardware settings say so."""
-        if not self.job["devices"]["compile"]:
-            return self.model
-        return torch.compile(self.model, dynamic=False)  # type: ignore[return-value]
 
     @cached_property
     def validation(self) -> TokenStream:
@@ -153,7 +151,7 @@ class Parts:
             list(model.named_parameters()), world
         )
         average, state = trainer.fit(
-            model, self.forward, optimizer, self.loader(trainer.loader_kind), world, clock,
+            model, optimizer, self.loader(trainer.loader_kind), world, clock,
             self.context.events, Checkpoints(scratch),
         )  # fmt: skip
         raw = weights_of(model)

@@ -77,6 +77,9 @@ class Model(Protocol):
     def __call__(
         self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None
     ) -> Tensor: ...
+    def nll(
+        self, ids_BT: Tensor, targets_BN: Tensor, borders: Tensor | None = None
+    ) -> Tensor: ...
     def logits(
         self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
     ) -> Tensor: ...
@@ -86,7 +89,11 @@ class Model(Protocol):
 
 
 class Optimizer(Protocol):
-    """Built as `Optimizer(named_parameters, world, **settings)`."""
+    """Built as `Optimizer(named_parameters, world, **settings)`.
+
+    `step` receives each rank's own gradients and averages them; `state_dict` is called on all ranks
+    and does not depend on their number.
+    """
 
     def step(self, lr_scale: float, step: int) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ EVALUATE_MODULES = ("pgolf.agent", "pgolf.worker", "pgolf.evaluate")
 ROOT = Path(__file__).resolve().parent.parent
 # Groups whose classes are needed to read and score an artifact.
 SHIPPED_GROUPS = ("model", "codec", "eval")
+KERNELS = "pgolf.kernel."
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -70,7 +71,8 @@ def code_fingerprint(config: dict[str, Any]) -> str:
 def closure(modules: list[str]) -> set[str]:
     """These modules of pgolf, their packages, and all that they import when they are imported.
 
-    An import inside a function is not followed: it serves another job (`pgolf.worker` has both), or
+    An import inside a function is followed in `pgolf.kernel`, where the device decides which form
+    of a kernel is loaded. Elsewhere it is not: it serves another job (`pgolf.worker` has both), or
     names a part that is listed.
     """
     found: set[str] = set()
@@ -82,13 +84,14 @@ def closure(modules: list[str]) -> set[str]:
         found.add(name)
         package = name.rpartition(".")[0]
         waiting += [package] if package else []
-        waiting += _imports(ast.parse(_source(name).read_text(encoding="utf-8")))
+        tree = ast.parse(_source(name).read_text(encoding="utf-8"))
+        waiting += _imports(ast.walk(tree) if name.startswith(KERNELS) else tree.body)
     return found
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Modules of pgolf that the statements of a module import."""
-    for node in tree.body:
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Modules of pgolf that these statements import."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.partition(".")[0] == "pgolf")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "pgolf":

@@ -21,6 +21,38 @@ def reduce_all(world: World) -> dict[str, object]:
     }
 
 
+def reduce_in_parts(world: World) -> dict[str, object]:
+    """Four rows, two of each rank of two; started together, then waited for."""
+    found: dict[str, object] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        whole = torch.arange(8.0).view(4, 2).to(dtype) * (1 + world.rank)
+        gathered = torch.zeros(4, 2, dtype=dtype)
+        world.share(gathered).fill_(5 + world.rank)
+        summed = whole.clone()
+        pending = [
+            world.start_reduce_scatter_(whole),
+            world.start_all_gather_(gathered),
+            world.start_sum_(summed),
+        ]
+        for work in pending:
+            work.wait()
+        parts = (world.share(whole), gathered, summed)
+        found[str(dtype)] = [part.flatten().tolist() for part in parts]
+    return found
+
+
+def test_reductions_in_parts_of_two_workers() -> None:
+    for rank, result in enumerate(run_in_two_workers(reduce_in_parts)):
+        sums = [3.0 * i for i in range(8)]
+        for parts in result.values():
+            assert parts == [sums[4 * rank : 4 * rank + 4], [5.0] * 4 + [6.0] * 4, sums]
+
+
+def test_reductions_in_parts_of_one_change_nothing() -> None:
+    for parts in reduce_in_parts(World()).values():
+        assert parts == [[float(i) for i in range(8)], [5.0] * 8, [float(i) for i in range(8)]]
+
+
 def test_reductions_of_two_workers() -> None:
     first, second = run_in_two_workers(reduce_all)
     for result in (first, second):

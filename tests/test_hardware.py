@@ -27,14 +27,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("gpus", "asked", "expected"),
     [
-        (0, {}, Devices("cpu", 1, "fp32", "auto", False, 16)),
-        (4, {}, Devices("cuda", 4, "bf16", "auto", True, 4)),
-        (4, {"device": "cpu"}, Devices("cpu", 1, "fp32", "auto", False, 16)),
-        (0, {"num_workers": 3}, Devices("cpu", 3, "fp32", "auto", False, 5)),
-        (4, {"num_workers": 2}, Devices("cuda", 2, "bf16", "auto", True, 8)),
+        (0, {}, Devices("cpu", 1, "fp32", "auto", None, 16)),
+        (4, {}, Devices("cuda", 4, "bf16", "auto", None, 4)),
+        (4, {"device": "cpu"}, Devices("cpu", 1, "fp32", "auto", None, 16)),
+        (0, {"num_workers": 3}, Devices("cpu", 3, "fp32", "auto", None, 5)),
+        (4, {"num_workers": 2}, Devices("cuda", 2, "bf16", "auto", None, 8)),
         (4, {"precision": "fp32", "compile": False}, Devices("cuda", 4, "fp32", "auto", False, 4)),
         (0, {"precision": "bf16", "compile": True}, Devices("cpu", 1, "bf16", "auto", True, 16)),
-        (1, {"device": "cuda", "attention": "math"}, Devices("cuda", 1, "bf16", "math", True, 16)),
+        (1, {"device": "cuda", "attention": "math"}, Devices("cuda", 1, "bf16", "math", None, 16)),
     ],
 )
 def test_settled_devices(machine: Any, gpus: int, asked: Any, expected: Devices) -> None:

@@ -1,7 +1,7 @@
 """Scoring windows of a token stream: which positions count, and the sum of nats, tokens and bytes.
 
-Every evaluator is a list of `Window`s; this is the only place that turns logits into a score.
-Legend: B batch, T time (window length), N scored positions at the end of a window, V vocabulary.
+Every evaluator is a list of `Window`s; this is the only place that adds nats up to a score.
+Legend: B batch, T time (window length), N scored positions at the end of a window.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.distributed import World
@@ -59,7 +58,7 @@ def score_batches(
     float64 on the device, without waiting for it.
 
     Args:
-        model: `logits(ids_BT, last_n)`.
+        model: `nll(ids_BT, targets_BN)`.
         batches: this rank's work; the model sees seq_len tokens of each window.
 
     Returns:
@@ -74,8 +73,7 @@ def score_batches(
     with track("evaluate", total, "window", world.is_main) as bar, world.autocast():
         for batch in batches:
             ids_BT, targets_BN, counted_BN, raw_bytes = _gather(stream, batch, seq_len)
-            logits_BNV = language_model.logits(_to(ids_BT, world.device), batch.num_scored)
-            nll_BN = _nll(logits_BNV, _to(targets_BN, world.device))
+            nll_BN = language_model.nll(_to(ids_BT, world.device), _to(targets_BN, world.device))
             nats += (nll_BN * _to(counted_BN, world.device)).sum(dtype=torch.float64)
             num_tokens += int(counted_BN.sum())
             num_bytes += raw_bytes
@@ -83,11 +81,6 @@ def score_batches(
     model.train(was_training)
     nats_all, tokens_all, bytes_all = world.sum_floats(float(nats), num_tokens, num_bytes)
     return Score(nats_all, int(tokens_all), int(bytes_all))
-
-
-def _nll(logits_BNV: Tensor, targets_BN: Tensor) -> Tensor:
-    nll = F.cross_entropy(logits_BNV.flatten(0, 1).float(), targets_BN.flatten(), reduction="none")
-    return nll.view_as(targets_BN)
 
 
 def _gather(stream: TokenStream, batch: Batch, seq_len: int) -> tuple[Tensor, Tensor, Tensor, int]:

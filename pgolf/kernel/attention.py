@@ -132,6 +132,22 @@ def causal_attention(
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
 
 
+def attention_of_last(q_BNHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
+    """The last N rows of `causal_attention`, where the queries before them are not needed.
+
+    Args:
+        q_BNHK: queries of the last N of T positions.
+        k_BTGK, v_BTGK: keys and values of all.
+
+    Returns:
+        y_BNHK in v's dtype.
+    """
+    N, T = q_BNHK.size(1), k_BTGK.size(1)
+    visible_NT = torch.ones(N, T, dtype=torch.bool, device=q_BNHK.device).tril(T - N)
+    q_BNHK, k_BTGK = q_BNHK.to(v_BTGK.dtype), k_BTGK.to(v_BTGK.dtype)
+    return _sdpa(*_repeat_heads(q_BNHK, k_BTGK, v_BTGK), visible_NT)
+
+
 def _within_documents(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: Tensor) -> Tensor:
     """By a kernel of variable length where there is one, else by a mask."""
     B, T = q_BTHK.shape[:2]
@@ -145,14 +161,14 @@ def _within_documents(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: T
 
 
 def _sdpa(
-    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, mask_B1TT: Tensor | None = None
+    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, mask: Tensor | None = None
 ) -> Tensor:
     y_BHTK = F.scaled_dot_product_attention(
         q_BTHK.transpose(1, 2),
         k_BTGK.transpose(1, 2),
         v_BTGK.transpose(1, 2),
-        attn_mask=mask_B1TT,
-        is_causal=mask_B1TT is None,
+        attn_mask=mask,
+        is_causal=mask is None,
         enable_gqa=q_BTHK.size(2) != k_BTGK.size(2),
     )
     return y_BHTK.transpose(1, 2)

@@ -7,9 +7,10 @@ once for a process, as that of the attention backend is.
 from __future__ import annotations
 
 import importlib.util
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgolf.errors import UserError
 
@@ -47,6 +48,21 @@ def why_not_fused(device: torch.device, precision: str) -> str:
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "they need a GPU of compute capability 8.0 or newer"
     return ""
+
+
+def compiles(requested: bool | None, device: torch.device) -> bool:
+    """Whether blocks are compiled; None compiles on CUDA what has no fused kernels."""
+    return device.type == "cuda" and _choice == PLAIN if requested is None else requested
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block of a model by itself, in place.
+
+    Blocks of one structure share their compiled code, whatever order they run in: it is short to
+    compile, and switching the recurrence on compiles nothing.
+    """
+    for block in cast(nn.ModuleList, model.blocks):
+        block.compile()
 
 
 def use_fused(activations: Tensor) -> bool:

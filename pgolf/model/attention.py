@@ -1,30 +1,19 @@
 """Causal self-attention of recurrent3: grouped heads, q/k norm, partial rotary, gain, XSA.
 
-Legend: B batch, T time, D model_dim, H query heads, G key-value heads, K head_dim.
+Legend: B batch, T time, N last positions, D model_dim, H query heads, G key-value heads,
+K head_dim.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgolf.kernel.attention import causal_attention
+from pgolf.kernel.attention import attention_of_last, causal_attention
+from pgolf.kernel.linear import linear
+from pgolf.kernel.qk_prep import apply_rotary, prepare_qkv
+from pgolf.kernel.xsa import exclude_own_value
 from pgolf.model.norm import rms_norm
-from pgolf.model.rotary import apply_rotary
-
-
-def exclude_own_value(y_BTHK: Tensor, v_BTGK: Tensor) -> Tensor:
-    """XSA, exclusive self-attention: y minus its projection on the value at its own position.
-
-    What attention says about a position through that position's own value is already in the
-    residual stream; the head keeps what it learned from the others (arXiv 2603.09078, PR #1738).
-    """
-    B, T, H, K = y_BTHK.shape
-    direction_BTG1K = F.normalize(v_BTGK, dim=-1)[:, :, :, None, :]
-    y_BTGgK = y_BTHK.reshape(B, T, v_BTGK.size(2), -1, K)
-    along_BTGg1 = (y_BTGgK * direction_BTG1K).sum(-1, keepdim=True)
-    return (y_BTGgK - along_BTGg1 * direction_BTG1K).reshape(B, T, H, K)
 
 
 class CausalSelfAttention(nn.Module):
@@ -54,16 +43,26 @@ class CausalSelfAttention(nn.Module):
         self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
     ) -> Tensor:
         """One pass; the tables are of `rotary_tables`, the borders of `document_borders`."""
-        B, T, D = x_BTD.shape
-        q_BTHK = self.c_q(x_BTD).view(B, T, self.num_heads, self.head_dim)
-        k_BTGK = self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
-        v_BTGK = self.c_v(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
-        q_BTHK = apply_rotary(rms_norm(q_BTHK), cos_1T1r, sin_1T1r)
-        k_BTGK = apply_rotary(rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
-        # Gain after the norm, per head: keeps attention logits bounded yet sharp in bf16.
-        q_BTHK = q_BTHK * self.q_gain.to(q_BTHK.dtype)[:, None]
+        qkv_BTC = linear(x_BTD, self.c_q.weight, self.c_k.weight, self.c_v.weight)
+        q_BTHK, k_BTGK, v_BTGK, own_BTGK = prepare_qkv(
+            qkv_BTC, self.q_gain, cos_1T1r, sin_1T1r, self.num_heads, self.num_kv_heads
+        )
         y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
         if self.xsa:
-            y_BTHK = exclude_own_value(y_BTHK, v_BTGK)
-        out_BTD: Tensor = self.proj(y_BTHK.reshape(B, T, D))
-        return out_BTD
+            y_BTHK = exclude_own_value(y_BTHK, own_BTGK)
+        return linear(y_BTHK.flatten(2), self.proj.weight)
+
+    def of_last(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, last_n: int) -> Tensor:
+        """The end of `forward`, [B, N, D]: queries of the last N positions alone, all keys."""
+        B, T, _ = x_BTD.shape
+        q_BND = linear(x_BTD[:, -last_n:], self.c_q.weight)
+        kv_BTC = linear(x_BTD, self.c_k.weight, self.c_v.weight)
+        q_BNHK = q_BND.view(B, last_n, self.num_heads, self.head_dim)
+        k_BTGK, v_BTGK = kv_BTC.view(B, T, 2 * self.num_kv_heads, self.head_dim).chunk(2, dim=2)
+        q_BNHK = apply_rotary(rms_norm(q_BNHK), cos_1T1r[:, -last_n:], sin_1T1r[:, -last_n:])
+        k_BTGK = apply_rotary(rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
+        q_BNHK = q_BNHK * self.q_gain.to(q_BNHK.dtype)[:, None]
+        y_BNHK = attention_of_last(q_BNHK, k_BTGK, v_BTGK)
+        if self.xsa:
+            y_BNHK = exclude_own_value(y_BNHK, v_BTGK[:, -last_n:])
+        return linear(y_BNHK.flatten(2), self.proj.weight)

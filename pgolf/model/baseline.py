@@ -11,11 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.kernel.attention import causal_attention
+from pgolf.kernel.head_loss import softcapped_logits, softcapped_loss, softcapped_nll
+from pgolf.kernel.linear import linear, observe
+from pgolf.kernel.qk_prep import apply_rotary
 from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
-from pgolf.model.head import next_token_loss, softcapped_logits, stream_dtype
-from pgolf.model.norm import RMSNorm, rms_norm
-from pgolf.model.rotary import apply_rotary, rotary_tables
+from pgolf.model.head import stream_dtype
+from pgolf.model.norm import rms_norm
+from pgolf.model.rotary import rotary_tables
 
 
 class BaselineGPT(nn.Module):
@@ -80,7 +83,6 @@ class BaselineGPT(nn.Module):
             PlainBlock(model_dim, num_heads, num_kv_heads, int(model_dim * mlp_mult), activation)
             for _ in range(num_layers)
         )
-        self.final_norm = RMSNorm()
         nn.init.normal_(self.tok_emb.weight, std=embed_init_std)
         for name, module in self.blocks.named_modules():
             if isinstance(module, nn.Linear):
@@ -96,12 +98,26 @@ class BaselineGPT(nn.Module):
         Args:
             borders: of documents, where they are known already and attention asks for them.
         """
-        return next_token_loss(self.logits(ids_BT, borders=borders), targets_BT)
+        x_BTD, weight_VD = self.last_vectors(ids_BT, None, borders)
+        return softcapped_loss(x_BTD, weight_VD, targets_BT, self.logit_softcap)
+
+    def nll(self, ids_BT: Tensor, targets_BN: Tensor, borders: Tensor | None = None) -> Tensor:
+        """Nats of each of the last N targets, fp32 [B, N], without gradient."""
+        x_BND, weight_VD = self.last_vectors(ids_BT, targets_BN.size(1), borders)
+        return softcapped_nll(x_BND, weight_VD, targets_BN, self.logit_softcap)
 
     def logits(
         self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
     ) -> Tensor:
         """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
+        x_BND, weight_VD = self.last_vectors(ids_BT, last_n, borders)
+        observe(x_BND, self.tok_emb.weight)
+        return softcapped_logits(x_BND, weight_VD, self.logit_softcap)
+
+    def last_vectors(
+        self, ids_BT: Tensor, last_n: int | None, borders: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the head reads, normed, at the last_n positions (all for None), and its matrix."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         x_BTD = rms_norm(F.embedding(ids_BT, weight_VD))
         cos_1T1r, sin_1T1r = rotary_tables(
@@ -114,9 +130,7 @@ class BaselineGPT(nn.Module):
         borders = borders_of(ids_BT, self.document_bos, borders)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_1T1r, sin_1T1r, borders)
-        if last_n is not None:
-            x_BTD = x_BTD[:, -last_n:]
-        return softcapped_logits(self.final_norm(x_BTD), weight_VD, self.logit_softcap)
+        return rms_norm(x_BTD if last_n is None else x_BTD[:, -last_n:]), weight_VD
 
 
 class PlainBlock(nn.Module):
@@ -153,15 +167,15 @@ class PlainAttention(nn.Module):
     def forward(
         self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
     ) -> Tensor:
-        B, T, D = x_BTD.shape
-        q_BTHK = rms_norm(self.c_q(x_BTD).view(B, T, self.num_heads, self.head_dim))
-        k_BTGK = rms_norm(self.c_k(x_BTD).view(B, T, self.num_kv_heads, self.head_dim))
-        v_BTGK = self.c_v(x_BTD).view(B, T, self.num_kv_heads, self.head_dim)
+        qkv_BTC = linear(x_BTD, self.c_q.weight, self.c_k.weight, self.c_v.weight)
+        H, G = self.num_heads, self.num_kv_heads
+        heads_BTSK = qkv_BTC.unflatten(-1, (H + 2 * G, self.head_dim))
+        q_BTHK, k_BTGK, v_BTGK = heads_BTSK.split([H, G, G], dim=2)
+        q_BTHK, k_BTGK = rms_norm(q_BTHK), rms_norm(k_BTGK)
         q_BTHK = apply_rotary(q_BTHK, cos_1T1r, sin_1T1r)
         k_BTGK = apply_rotary(k_BTGK, cos_1T1r, sin_1T1r)
         y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
-        out_BTD: Tensor = self.proj(y_BTHK.reshape(B, T, D))
-        return out_BTD
+        return linear(y_BTHK.flatten(2), self.proj.weight)
 
 
 class PlainMLP(nn.Module):
@@ -174,10 +188,9 @@ class PlainMLP(nn.Module):
         self.proj = nn.Linear(hidden_dim, model_dim, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        hidden_BTF = self.fc(x_BTD)
+        hidden_BTF = linear(x_BTD, self.fc.weight)
         if self.activation == "relu2":
             hidden_BTF = F.relu(hidden_BTF).square()
         else:
             hidden_BTF = F.gelu(hidden_BTF)
-        out_BTD: Tensor = self.proj(hidden_BTF)
-        return out_BTD
+        return linear(hidden_BTF, self.proj.weight)

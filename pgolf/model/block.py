@@ -1,6 +1,6 @@
 """A block of recurrent3: input mix, attention and MLP, in sequence or in parallel.
 
-Legend: B batch, T time, D model_dim.
+Legend: B batch, T time, N last positions, D model_dim.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pgolf.kernel.add_norm import add_norm
+from pgolf.kernel.mix_norm import mix_norm
+from pgolf.kernel.scaled_add import scaled_add
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.mlp import LeakySquareMLP
-from pgolf.model.norm import rms_norm
 
 
 class Block(nn.Module):
@@ -20,7 +22,6 @@ class Block(nn.Module):
         attention, mlp: the two branches.
         model_dim: width D.
         parallel: both branches read the mixed input; else the MLP reads what attention left.
-        norm_scale: factor on the normed input of both branches, 1/sqrt(layer+1) in recurrent3.
     """
 
     def __init__(
@@ -30,11 +31,9 @@ class Block(nn.Module):
         *,
         model_dim: int,
         parallel: bool,
-        norm_scale: float,
     ) -> None:
         super().__init__()
-        self.attn, self.mlp = attention, mlp
-        self.parallel, self.norm_scale = parallel, norm_scale
+        self.attn, self.mlp, self.parallel = attention, mlp, parallel
         self.attn_scale = nn.Parameter(torch.ones(model_dim))
         self.mlp_scale = nn.Parameter(torch.ones(model_dim))
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(model_dim), torch.zeros(model_dim))))
@@ -43,21 +42,32 @@ class Block(nn.Module):
         self,
         x_BTD: Tensor,
         x0_BTD: Tensor,
+        norm_scale: float,
         cos_1T1r: Tensor,
         sin_1T1r: Tensor,
         borders: Tensor | None,
-    ) -> Tensor:
-        """One pass; x0 is the normed embedding, cos and sin the rotary tables."""
-        dtype = x_BTD.dtype
-        mix_2D = self.resid_mix.to(dtype)
-        attn_scale_D, mlp_scale_D = self.attn_scale.to(dtype), self.mlp_scale.to(dtype)
-        x_BTD = mix_2D[0] * x_BTD + mix_2D[1] * x0_BTD
-        normed_BTD = self.norm(x_BTD)
-        branch_BTD = self.attn(normed_BTD, cos_1T1r, sin_1T1r, borders)
-        attended_BTD = x_BTD + attn_scale_D * branch_BTD
-        if not self.parallel:
-            normed_BTD = self.norm(attended_BTD)
-        return attended_BTD + mlp_scale_D * self.mlp(normed_BTD)
+        last_n: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass.
 
-    def norm(self, x_BTD: Tensor) -> Tensor:
-        return rms_norm(x_BTD) * self.norm_scale
+        Args:
+            x_BTD, x0_BTD: the stream and the normed embedding.
+            norm_scale: factor on the normed input of both branches.
+            cos_1T1r, sin_1T1r: of `rotary_tables`.
+            borders: of `document_borders`, or None.
+            last_n: compute the last N positions alone, where nothing reads the others.
+
+        Returns:
+            the stream, [B, T, D] or [B, N, D], and x0 for the next block.
+        """
+        x_BTD, normed_BTD, x0_BTD = mix_norm(x_BTD, x0_BTD, self.resid_mix, norm_scale)
+        if last_n is None:
+            branch_BTD = self.attn(normed_BTD, cos_1T1r, sin_1T1r, borders)
+        else:
+            branch_BTD = self.attn.of_last(normed_BTD, cos_1T1r, sin_1T1r, last_n)
+            x_BTD, normed_BTD = (t[:, -last_n:].contiguous() for t in (x_BTD, normed_BTD))
+        if self.parallel:
+            branches = (branch_BTD, self.mlp(normed_BTD))
+            return scaled_add(x_BTD, branches, (self.attn_scale, self.mlp_scale)), x0_BTD
+        x_BTD, normed_BTD = add_norm(x_BTD, branch_BTD, self.attn_scale, norm_scale)
+        return scaled_add(x_BTD, (self.mlp(normed_BTD),), (self.mlp_scale,)), x0_BTD

@@ -1,4 +1,4 @@
-"""Tied embedding: ids to vectors, vectors to softcapped logits, and the loss.
+"""The dtype of the residual stream.
 
 Legend: B batch, T time, D model_dim, V vocab_size.
 """
@@ -6,7 +6,6 @@ Legend: B batch, T time, D model_dim, V vocab_size.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,13 +15,3 @@ def stream_dtype(weight_VD: Tensor) -> torch.dtype:
     if torch.is_autocast_enabled(device_type):
         return torch.get_autocast_dtype(device_type)
     return torch.promote_types(weight_VD.dtype, torch.float32)
-
-
-def softcapped_logits(x_BTD: Tensor, weight_VD: Tensor, softcap: float) -> Tensor:
-    """softcap * tanh(x W^T / softcap): logits stay within the cap (Gemma 2, arXiv 2408.00118)."""
-    return softcap * torch.tanh(F.linear(x_BTD, weight_VD) / softcap)
-
-
-def next_token_loss(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Mean nats per token, computed in fp32."""
-    return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())

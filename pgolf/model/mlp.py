@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEGATIVE_SLOPE = 0.5
+from pgolf.kernel.mlp import leaky_square_mlp
 
 
 class LeakySquareMLP(nn.Module):
@@ -23,5 +22,4 @@ class LeakySquareMLP(nn.Module):
         self.proj = nn.Linear(hidden_dim, model_dim, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        out_BTD: Tensor = self.proj(F.leaky_relu(self.fc(x_BTD), NEGATIVE_SLOPE).square())
-        return out_BTD
+        return leaky_square_mlp(x_BTD, self.fc.weight, self.proj.weight)

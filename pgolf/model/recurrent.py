@@ -12,15 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.errors import UserError
+from pgolf.kernel.blend_skip import blend_skip
+from pgolf.kernel.head_loss import softcapped_logits, softcapped_loss, softcapped_nll
+from pgolf.kernel.linear import observe
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.block import Block
 from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
-from pgolf.model.head import next_token_loss, softcapped_logits, stream_dtype
+from pgolf.model.head import stream_dtype
 from pgolf.model.mlp import LeakySquareMLP
-from pgolf.model.norm import RMSNorm, rms_norm
+from pgolf.model.norm import rms_norm
 from pgolf.model.rotary import rotary_tables
-from pgolf.model.unet import LayerOrder, add_skip, plain_order, recurrent_order
+from pgolf.model.unet import LayerOrder, plain_order, recurrent_order
 
 EMBED_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Matrices with a side below this keep nn.Linear's own initialization, as in the published code.
@@ -126,11 +129,10 @@ class RecurrentGPT(nn.Module):
                 LeakySquareMLP(model_dim=model_dim, mlp_mult=mlp_mult),
                 model_dim=model_dim,
                 parallel=0 <= parallel_start <= layer,
-                norm_scale=(layer + 1) ** -0.5 if ln_scale else 1.0,
             )
             for layer in range(num_layers)
         )
-        self.final_norm = RMSNorm()
+        self.norm_scales = [(i + 1) ** -0.5 if ln_scale else 1.0 for i in range(num_layers)]
         self.init_weights(embed_init_std)
         self.tok_emb.to(EMBED_DTYPES[embed_dtype])
 
@@ -156,20 +158,32 @@ class RecurrentGPT(nn.Module):
         Args:
             borders: of documents, where they are known already and attention asks for them.
         """
-        return next_token_loss(self.logits(ids_BT, borders=borders), targets_BT)
+        x_BTD, weight_VD = self.last_vectors(ids_BT, None, borders)
+        return softcapped_loss(x_BTD, weight_VD, targets_BT, self.logit_softcap)
+
+    def nll(self, ids_BT: Tensor, targets_BN: Tensor, borders: Tensor | None = None) -> Tensor:
+        """Nats of each of the last N targets, fp32 [B, N], without gradient."""
+        x_BND, weight_VD = self.last_vectors(ids_BT, targets_BN.size(1), borders)
+        return softcapped_nll(x_BND, weight_VD, targets_BN, self.logit_softcap)
 
     def logits(
         self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
     ) -> Tensor:
         """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
+        x_BND, weight_VD = self.last_vectors(ids_BT, last_n, borders)
+        observe(x_BND, self.tok_emb.weight)
+        return softcapped_logits(x_BND, weight_VD, self.logit_softcap)
+
+    def last_vectors(
+        self, ids_BT: Tensor, last_n: int | None, borders: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the head reads, normed, at the last_n positions (all for None), and its matrix."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         borders = borders_of(ids_BT, self.document_bos, borders)
-        x_BTD = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)), borders)
-        if last_n is not None:
-            x_BTD = x_BTD[:, -last_n:]
-        return softcapped_logits(self.final_norm(x_BTD), weight_VD, self.logit_softcap)
+        x_BND = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)), last_n, borders)
+        return rms_norm(x_BND), weight_VD
 
-    def layers(self, x0_BTD: Tensor, borders: Tensor | None) -> Tensor:
+    def layers(self, x0_BTD: Tensor, last_n: int | None, borders: Tensor | None) -> Tensor:
         """All blocks in the current order, with skips from the encoder half to the decoder half."""
         order: LayerOrder = self.recurrent if self.recurrence_is_on else self.plain
         cos_1T1r, sin_1T1r = rotary_tables(
@@ -181,14 +195,22 @@ class RecurrentGPT(nn.Module):
         )
         x_BTD, skips = x0_BTD, []
         for layer in order.encoder:
-            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r, borders)
+            x_BTD, x0_BTD = self.blocks[layer](
+                x_BTD, x0_BTD, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders
+            )
             skips.append(x_BTD)
+        # What only the last block would compute for positions that nobody reads is left out.
+        narrow = None if borders is not None or last_n == x0_BTD.size(1) else last_n
         for i, layer in enumerate(order.decoder):
             if skips and i < len(self.skip_weights):
                 gate_D = self.skip_gates[i] if self.skip_gates is not None else None
-                x_BTD = add_skip(x_BTD, skips.pop(), self.skip_weights[i], gate_D)
-            x_BTD = self.blocks[layer](x_BTD, x0_BTD, cos_1T1r, sin_1T1r, borders)
-        return x_BTD
+                x_BTD = blend_skip(x_BTD, skips.pop(), self.skip_weights[i], gate_D)
+            is_last = i == len(order.decoder) - 1
+            x_BTD, x0_BTD = self.blocks[layer](
+                x_BTD, x0_BTD, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders,
+                narrow if is_last else None,
+            )  # fmt: skip
+        return x_BTD if last_n is None else x_BTD[:, -last_n:]
 
 
 def _check_loop(num_layers: int, num_loops: int, loop_start: int, loop_end: int) -> None:

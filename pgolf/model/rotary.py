@@ -1,6 +1,6 @@
 """Rotary position embedding on the first dimensions of a head (RoFormer, arXiv 2104.09864).
 
-Legend: B batch, T time, H heads, K head_dim, R rope_dims (the rotated ones), r = R/2.
+Legend: T time, R rope_dims (the rotated ones), r = R/2.
 """
 
 from __future__ import annotations
@@ -32,11 +32,3 @@ def rotary_tables(
     position_T = torch.arange(seq_len, dtype=torch.float32, device=like.device)
     angle_1T1r = torch.outer(position_T, 1.0 / (base**exponent_r))[None, :, None, :]
     return angle_1T1r.cos().to(like.dtype), angle_1T1r.sin().to(like.dtype)
-
-
-def apply_rotary(x_BTHK: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
-    """Rotate pairs (i, i + r) of the first 2r dimensions of each head; the rest passes."""
-    half = cos_1T1r.size(-1)
-    x1, x2, rest = x_BTHK.split([half, half, x_BTHK.size(-1) - 2 * half], dim=-1)
-    rotated = (x1 * cos_1T1r + x2 * sin_1T1r, x2 * cos_1T1r - x1 * sin_1T1r)
-    return torch.cat((*rotated, rest), dim=-1)

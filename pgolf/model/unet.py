@@ -1,14 +1,8 @@
-"""The order in which layers run, and the U-Net skips between its two halves.
-
-Legend: B batch, T time, D model_dim.
-"""
+"""The order in which layers run: encoder half, decoder half, and a loop in the middle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,3 @@ def recurrent_order(
     looped = layers[loop_start : loop_end + 1] * (num_loops + 1)
     order = layers[:loop_start] + looped + layers[loop_end + 1 :]
     return LayerOrder(order[: len(order) // 2], order[len(order) // 2 :])
-
-
-def add_skip(x_BTD: Tensor, skip_BTD: Tensor, weight_D: Tensor, gate_D: Tensor | None) -> Tensor:
-    """Blend a stacked output in: lerp(w*skip, x, sigmoid(g)), or x + w*skip without a gate."""
-    scaled_BTD = weight_D.to(x_BTD.dtype) * skip_BTD
-    if gate_D is None:
-        return x_BTD + scaled_BTD
-    return torch.lerp(scaled_BTD, x_BTD, torch.sigmoid(gate_D.to(x_BTD.dtype)))

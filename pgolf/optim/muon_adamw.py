@@ -1,15 +1,18 @@
-"""`optim=muoneq_r`: MuonEq-R for block matrices, AdamW for embedding and vectors (PR #1738)."""
+"""`optim=muoneq_r`: MuonEq-R for block matrices, AdamW for embedding and vectors (PR #1738).
+
+`optim=muon_polar` is the same with the Newton-Schulz coefficients of Polar Express.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from torch import nn
-
 from pgolf.distributed import World
 from pgolf.optim.adamw import AdamWGroups, drop_gradients
+from pgolf.optim.clip import mean_and_clip_scale
 from pgolf.optim.groups import NamedParameters, Rule, split_by_rules
 from pgolf.optim.muon import Muon
+from pgolf.optim.newton_schulz import coefficient_schedule, newton_schulz_dtype
 from pgolf.train.schedule import linear_warmup
 
 # First match wins. Control tensors are two-dimensional at times (resid_mix, skip_weights) and yet
@@ -30,6 +33,8 @@ class MuonAdamW:
         muon_momentum: momentum after its warm-up.
         muon_momentum_warmup_start, muon_momentum_warmup_steps: where it begins, how long it rises.
         ns_steps: Newton-Schulz iterations.
+        ns_coefficients: their polynomials: one "quintic" as published, or those of "polar_express",
+            each optimal for its step.
         ns_dtype: their dtype; "auto" is bf16, but fp32 on the CPU.
         muon_wd, embed_wd, scalar_wd: decoupled weight decay of each group, times its rate.
         beta1, beta2, eps: Adam's own.
@@ -51,6 +56,7 @@ class MuonAdamW:
         muon_momentum_warmup_start: float = 0.92,
         muon_momentum_warmup_steps: int = 1500,
         ns_steps: int = 5,
+        ns_coefficients: Literal["quintic", "polar_express"] = "quintic",
         ns_dtype: Literal["auto", "bf16", "fp32"] = "auto",
         muon_wd: float = 0.095,
         embed_wd: float = 0.085,
@@ -60,6 +66,7 @@ class MuonAdamW:
         eps: float = 1e-8,
         grad_clip_norm: float = 0.3,
     ) -> None:
+        self.world = world
         self.parameters = [p for _, p in named_parameters]
         self.matrix_lr, self.grad_clip_norm = matrix_lr, grad_clip_norm
         self.muon_momentum = muon_momentum
@@ -67,25 +74,34 @@ class MuonAdamW:
         self.warmup_steps = muon_momentum_warmup_steps
         groups = split_by_rules(named_parameters, RULES)
         self.muon = Muon(
-            groups["matrix"], world, ns_steps=ns_steps, ns_dtype=ns_dtype, weight_decay=muon_wd
+            groups["matrix"],
+            world,
+            coefficients=coefficient_schedule(ns_coefficients, ns_steps),
+            ns_dtype=newton_schulz_dtype(ns_dtype, world.device),
+            weight_decay=muon_wd,
         )
         self.adamw = AdamWGroups(
             [(groups["embed"], embed_lr, embed_wd), (groups["scalar"], scalar_lr, scalar_wd)],
+            world,
             beta1=beta1,
             beta2=beta2,
             eps=eps,
         )
 
     def step(self, lr_scale: float, step: int) -> None:
-        """Clip, update, drop the gradients.
+        """Average this rank's gradients with the others', clip, update, drop the gradients.
 
         Args:
             lr_scale: multiplier of all learning rates.
             step: optimizer steps done before this one, for the momentum's warm-up.
         """
-        nn.utils.clip_grad_norm_(self.parameters, self.grad_clip_norm)
-        self.muon.step(self.matrix_lr * lr_scale, self.momentum(step))
-        self.adamw.step(lr_scale)
+        self.muon.collect()
+        self.adamw.collect()
+        # Each rank has a part of the matrices, and all of the rest.
+        square_norm = self.world.sum_(self.muon.square_norm()) + self.adamw.square_norm()
+        scale = mean_and_clip_scale(square_norm, self.world.world_size, self.grad_clip_norm)
+        self.muon.step(self.matrix_lr * lr_scale, self.momentum(step), scale)
+        self.adamw.step(lr_scale, scale)
         drop_gradients(self.parameters)
 
     def momentum(self, step: int) -> float:
@@ -97,6 +113,7 @@ class MuonAdamW:
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """The same on every rank and for any number of them; to be called on all."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

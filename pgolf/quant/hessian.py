@@ -6,18 +6,16 @@ Legend: B batch, T time, N positions, C columns of a matrix (width of its input)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pgolf.distributed import World
+from pgolf.kernel.linear import observed_by
 from pgolf.progress import track
 from pgolf.protocols import Model
 from pgolf.quant.sdclip import EMBEDDING
-
-OUTPUT_NORM = "final_norm"
 
 
 def input_hessians(
@@ -27,55 +25,60 @@ def input_hessians(
     world: World,
     wanted: Callable[[str, Tensor], bool],
 ) -> dict[str, Tensor]:
-    """X^T X of every nn.Linear's input, and of the final norm's output for the tied embedding.
+    """X^T X of every matrix's input, and of what the tied embedding reads as the head.
 
     Recurrence is on, so a looped layer counts as often as it runs. Ends with the sum over all
-    ranks on each of them.
+    ranks on each of them. Matrices that always read the same input share one result.
 
     Args:
-        batches: ids_BT, int64, on the model's device; this rank's share.
+        batches: ids_BT, int64, on the model's device; this rank's share, equally many on each.
         num_batches: how many there are, for the progress.
         wanted: whether a weight, given its name and itself, needs statistics.
 
     Returns:
         fp32 [C, C] by weight name; 0 for a matrix that no input has reached.
     """
-    modules = dict(model.named_modules())
-    widths = {
-        f"{name}.weight": module.in_features
-        for name, module in modules.items()
-        if isinstance(module, nn.Linear) and wanted(f"{name}.weight", module.weight)
+    linears = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Linear)}
+    names: dict[Tensor, str] = {
+        parameter: name
+        for name, parameter in model.named_parameters()
+        if name in linears | {EMBEDDING} and wanted(name, parameter)
     }
-    embedding = dict(model.named_parameters()).get(EMBEDDING)
-    if embedding is not None and OUTPUT_NORM in modules and wanted(EMBEDDING, embedding):
-        widths[EMBEDDING] = embedding.size(1)
-    # One buffer, so that one reduction joins the ranks.
-    flat = torch.zeros(sum(width**2 for width in widths.values()), device=world.device)
-    parts = flat.split([width**2 for width in widths.values()])
-    hessians = {
-        name: part.view(width, width)
-        for (name, width), part in zip(widths.items(), parts, strict=True)
-    }
-    with ExitStack() as hooks:
-        for name, hessian_CC in hessians.items():
-            of_input = name != EMBEDDING
-            module = modules[name.removesuffix(".weight") if of_input else OUTPUT_NORM]
-            handle = module.register_forward_hook(_accumulate_into(hessian_CC, of_input))
-            hooks.callback(handle.remove)
+    sums: dict[tuple[str, ...], Tensor] = {}
+
+    def accumulate(x: Tensor, weights: tuple[Tensor, ...]) -> None:
+        readers = tuple(names[w] for w in weights if w in names)
+        if readers:
+            gram_CC = _gram(x.detach().flatten(0, -2))
+            sums[readers] = sums[readers].add_(gram_CC) if readers in sums else gram_CC
+
+    with observed_by(accumulate):
         _run(model, batches, num_batches, world)
-    world.sum_(flat)
+    _sum_over_ranks(list(sums.values()), world)
+    hessians: dict[str, Tensor] = {}
+    for weight, name in names.items():
+        own = [total for readers, total in sums.items() if name in readers]
+        zeros_CC = torch.zeros(weight.size(1), weight.size(1), device=weight.device)
+        hessians[name] = own[0] if len(own) == 1 else sum(own, start=zeros_CC)
     return hessians
 
 
-def _accumulate_into(hessian_CC: Tensor, of_input: bool) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x: Tensor = inputs[0] if of_input else output
-        x_NC = x.detach().reshape(-1, hessian_CC.size(0)).float()
-        # Autocast would round the sum to bf16.
-        with torch.autocast(x.device.type, enabled=False):
-            hessian_CC.addmm_(x_NC.T, x_NC)
+def _gram(x_NC: Tensor) -> Tensor:
+    """X^T X in fp32. Products of bf16 numbers are exact in fp32, where the GPU sums them."""
+    # Autocast would round the sum to bf16.
+    with torch.autocast(x_NC.device.type, enabled=False):
+        if x_NC.is_cuda and x_NC.dtype == torch.bfloat16:
+            return torch.mm(x_NC.T, x_NC, out_dtype=torch.float32)
+        return x_NC.float().T @ x_NC.float()
 
-    return hook
+
+def _sum_over_ranks(sums: list[Tensor], world: World) -> None:
+    """One reduction for all, in place."""
+    if world.world_size == 1 or not sums:
+        return
+    flat = world.sum_(torch.cat([total.flatten() for total in sums]))
+    for total, part in zip(sums, flat.split([t.numel() for t in sums]), strict=True):
+        total.copy_(part.view_as(total))
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from pgolf.result import CONTROL_LABEL
 
 # Each stage of a budget is drawn a little lighter than the one before.
 FADE = (1.0, 0.72, 0.5, 0.36, 0.26)
-FILES = ("log.txt", "result.json", "events.jsonl", "config.yaml")
+PROFILES = ("profile_recurrence_off.txt", "profile_recurrence_on.txt")
+FILES = ("log.txt", "result.json", "events.jsonl", "config.yaml", *PROFILES)
 
 
 def card(title: str, body: str, css: str = "") -> str:

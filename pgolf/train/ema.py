@@ -21,18 +21,25 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, *, decay: float, ramp: bool) -> None:
         self.decay, self.ramp = decay, ramp
-        self._parameters = dict(model.named_parameters())
+        parameters = dict(model.named_parameters())
         self._average = {
             name: parameter.detach().to(torch.float32, copy=True)
-            for name, parameter in self._parameters.items()
+            for name, parameter in parameters.items()
         }
+        # The multi-tensor kernel wants one dtype: others are cast at each update, one by one.
+        fp32 = [name for name, p in parameters.items() if p.dtype == torch.float32]
+        self._fp32_averages = [self._average[name] for name in fp32]
+        self._fp32_parameters: list[Tensor] = [parameters[name] for name in fp32]
+        self._others = [(self._average[n], p) for n, p in parameters.items() if n not in set(fp32)]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimizer step `step` (from 0): one multi-tensor pass."""
-        weights = [parameter.detach().float() for parameter in self._parameters.values()]
-        decay = ema_decay(step, self.decay, self.ramp)
-        torch._foreach_lerp_(list(self._average.values()), weights, 1.0 - decay)
+        """Take in the weights after optimizer step `step` (from 0), in one multi-tensor pass."""
+        weight = 1.0 - ema_decay(step, self.decay, self.ramp)
+        if self._fp32_averages:
+            torch._foreach_lerp_(self._fp32_averages, self._fp32_parameters, weight)
+        for average, parameter in self._others:
+            average.lerp_(parameter.float(), weight)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:

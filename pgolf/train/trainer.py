@@ -23,10 +23,12 @@ from pgolf.events import EventLog
 from pgolf.progress import track
 from pgolf.protocols import Loader, Model, Optimizer
 from pgolf.train.ema import WeightAverage
+from pgolf.train.profile import profiled, table
 from pgolf.train.schedule import lr_warmdown, recurrence_on
 
 RAMP_BELOW_STEPS = 3000
 PHASE, WARM_UP = "train", "warm-up"
+PROFILED_STEP = 3
 
 
 @dataclass
@@ -53,12 +55,13 @@ class Trainer:
         ema_decay: decay per step of the average of weights, which is the result.
         ema_ramp: decay min(ema_decay, (1+t)/(10+t)); "auto" is on when the run is shorter than
             3,000 steps, where the plain average would still remember the initial weights.
-        compile_warmup_steps: steps without and with recurrence before the clock starts, where the
-            model is compiled; weights, optimizer and loader are put back afterwards.
+        compile_warmup_steps: steps without and with recurrence before the clock starts, where
+            kernels are compiled; weights, optimizer and loader are put back afterwards.
         checkpoint_every_s: seconds between checkpoints.
         log_every: steps between logged losses.
         loader: "global" gives the same batches for any number of workers, "published" deals files
             over the ranks as PR #1738 does.
+        profile: trace the third step without and the third with recurrence, on the main rank.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class Trainer:
         recurrence_start_frac: float = 0.35,
         ema_decay: float = 0.9965,
         ema_ramp: Literal["auto", "on", "off"] = "auto",
-        compile_warmup_steps: int = 20,
+        compile_warmup_steps: int = 2,
         checkpoint_every_s: float = 30.0,
         log_every: int = 5,
         loader: Literal["global", "published"] = "global",
+        profile: bool = False,
     ) -> None:
         self.seq_len, self.micro_batch_seqs = seq_len, micro_batch_seqs
         self.batch_seqs = train_batch_tokens // seq_len
@@ -86,11 +90,11 @@ class Trainer:
         self.compile_warmup_steps = compile_warmup_steps
         self.checkpoint_every_s, self.log_every = checkpoint_every_s, log_every
         self.loader_kind: str = loader
+        self.profile = profile
 
     def fit(
         self,
         model: nn.Module,
-        forward: nn.Module,
         optimizer: Optimizer,
         loader: Loader,
         world: World,
@@ -101,13 +105,12 @@ class Trainer:
         """Train `model` in place; returns the average of its weights and where the loop ended.
 
         Args:
-            forward: the same model, compiled or not: `forward(ids_BT, targets_BT) -> loss`.
             checkpoints: where to resume from and to save to.
 
         Raises:
             RunFailed: the loss is not finite; every rank raises it.
         """
-        loop = _Loop(self, model, forward, optimizer, loader, world, clock, events, checkpoints)
+        loop = _Loop(self, model, optimizer, loader, world, clock, events, checkpoints)
         loop.restore()
         loop.warm_up(self.compile_warmup_steps if world.device.type == "cuda" else 0)
         try:
@@ -130,7 +133,6 @@ class _Loop:
         self,
         settings: Trainer,
         model: nn.Module,
-        forward: nn.Module,
         optimizer: Optimizer,
         loader: Loader,
         world: World,
@@ -138,11 +140,12 @@ class _Loop:
         events: EventLog,
         checkpoints: Checkpoints,
     ) -> None:
-        self.settings, self.model, self.forward = settings, model, forward
+        self.settings, self.model = settings, model
         self.optimizer, self.world, self.clock, self.events = optimizer, world, clock, events
         self.checkpoints = checkpoints
         self.average = WeightAverage(model, decay=settings.ema_decay, ramp=settings.uses_ramp())
         self.state = TrainState()
+        self.steps_of_kind = {False: 0, True: 0}
         self.micro_seqs = min(settings.micro_batch_seqs, settings.batch_seqs // world.world_size)
         self.accumulation = settings.batch_seqs // (self.micro_seqs * world.world_size)
         num_seqs = self.micro_seqs * world.world_size
@@ -157,20 +160,11 @@ class _Loop:
         for _ in range(self.accumulation):
             window_BT, borders = self.batches.next_batch()
             with self.world.autocast():
-                loss = self.forward(window_BT[:, :-1], window_BT[:, 1:], borders)
+                loss = self.model(window_BT[:, :-1], window_BT[:, 1:], borders)
                 loss = loss / self.accumulation
             loss.backward()
             total += loss.detach()
         return total
-
-    def average_gradients(self) -> None:
-        """Mean over the ranks, in one all-reduce of all gradients."""
-        if self.world.world_size == 1:
-            return
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = self.world.mean_(torch.cat([g.float().flatten() for g in grads]))
-        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(part.view_as(grad))
 
     def progress(self) -> float:
         """Used part of the budget that will be met first, the same on every rank."""
@@ -189,11 +183,25 @@ class _Loop:
         state, settings = self.state, self.settings
         self.switch_recurrence(recurrence_on(self.progress(), settings.recurrence_start_frac))
         loss = self.forward_backward()
-        self.average_gradients()
         self.optimizer.step(self.lr_scale(), state.step)
         self.average.update(state.step)
         state.step += 1
         state.tokens_seen += settings.batch_seqs * settings.seq_len
+        return loss
+
+    def profiled_step(self) -> Tensor:
+        """A step, whose kernels are written down if it is the third of its kind."""
+        on = recurrence_on(self.progress(), self.settings.recurrence_start_frac)
+        self.steps_of_kind[on] += 1
+        if self.steps_of_kind[on] != PROFILED_STEP or self.events.path is None:
+            return self.train_step()
+        name = f"profile_recurrence_{'on' if on else 'off'}"
+        folder = self.events.path.parent
+        found = profiled(self.train_step, self.world.device, folder / f"{name}.json.gz")
+        (folder / f"{name}.txt").write_text(table(found) + "\n", encoding="utf-8")
+        times = {"wall_ms": found["wall_ms"], "idle_ms": found["idle_ms"], **found["kinds"]}
+        self.events.emit("profile", "train", step=self.state.step, recurrence=on, **times)
+        loss: Tensor = found["result"]
         return loss
 
     def warm_up(self, steps: int) -> None:
@@ -208,7 +216,6 @@ class _Loop:
             for on, _ in itertools.product((False, True), range(steps)):
                 self.switch_recurrence(on)
                 self.forward_backward()
-                self.average_gradients()
                 self.optimizer.step(1.0, 0)
                 self.beat()
                 bar.advance()
@@ -224,7 +231,7 @@ class _Loop:
             bar.advance(state.step if by_steps else state.elapsed_s)
             while self.progress() < 1.0:
                 before, lr_scale = state.elapsed_s, self.lr_scale()
-                loss = self.train_step()
+                loss = self.profiled_step() if settings.profile else self.train_step()
                 self.read_clock()
                 saves = state.elapsed_s - saved_at >= settings.checkpoint_every_s
                 note = self.log(loss, lr_scale, saves)

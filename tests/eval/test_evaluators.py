@@ -42,8 +42,8 @@ def evaluators(batch_seqs: int = 3) -> list[StandardEvaluator | SlidingEvaluator
 class UniformModel(nn.Module):
     """Gives every token 1/61."""
 
-    def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor:
-        return torch.zeros(*ids_BT[:, -(last_n or ids_BT.size(1)) :].shape, 61)
+    def nll(self, ids_BT: Tensor, targets_BN: Tensor) -> Tensor:
+        return torch.full(targets_BN.shape, math.log(61))
 
 
 @pytest.mark.parametrize("num_tokens", LENGTHS)

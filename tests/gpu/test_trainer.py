@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,23 +37,20 @@ class UntimedLoader(TinyLoader):
             self.timer = timer
 
 
-class Ticking(nn.Module):
-    """A model that takes a second for each batch."""
+def ticking(model: nn.Module, timer: Timer) -> nn.Module:
+    """The model, which takes a second for each batch."""
 
-    def __init__(self, model: nn.Module, timer: Timer) -> None:
-        super().__init__()
-        self.model, self.timer = model, timer
+    def tick(model: nn.Module, inputs: Any, loss: Tensor) -> None:
+        timer.now_s += 1.0
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
-        self.timer.now_s += 1.0
-        loss: Tensor = self.model(ids_BT, targets_BT)
-        return loss
+    model.register_forward_hook(tick)
+    return model
 
 
 def fit_timed(folder: Path, model: nn.Module, stop_at: int | None = None) -> tuple:
     loader = UntimedLoader(stop_at=stop_at)
     settings = {"world": GPU, "compile_warmup_steps": 0}
-    return fit(folder, model=model, forward=Ticking(model, loader.timer), loader=loader, **settings)
+    return fit(folder, model=ticking(model, loader.timer), loader=loader, **settings)
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
@@ -73,7 +71,7 @@ def test_warm_up_puts_everything_back(tmp_path: Path) -> None:
     model = tiny_recurrent(embed_dtype="bf16").cuda()
     settings, loader = Trainer(**SETTINGS), TinyLoader()
     loop = _Loop(
-        settings, model, model, muon(model, GPU), loader, GPU, Clock({}, now=loader.timer),
+        settings, model, muon(model, GPU), loader, GPU, Clock({}, now=loader.timer),
         EventLog(None), Checkpoints(tmp_path),
     )  # fmt: skip
     loop.train_step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pgolf.model.attention import exclude_own_value
+from pgolf.kernel.xsa import exclude_own_value
 
 
 def test_each_head_is_orthogonal_to_its_own_value_afterwards() -> None:

@@ -72,6 +72,23 @@ def test_within_documents_a_window_is_its_documents_one_by_one(build: Any, on: b
     assert torch.equal(given, found) and not torch.allclose(found, whole.logits(ids_BT), atol=1e-2)
 
 
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("scope", ["window", "document"])
+@pytest.mark.parametrize("build", [tiny_recurrent, tiny_baseline])
+@pytest.mark.parametrize("last_n", [1, 4, 12])
+def test_nats_of_the_last_targets_are_those_of_the_logits(
+    build: Any, scope: str, on: bool, last_n: int
+) -> None:
+    model, tokens = build(attention_scope=scope, bos_id=7).double(), random_ids(3, 13)
+    model.recurrence(on)
+    ids_BT, targets_BN = tokens[:, :-1], tokens[:, -last_n:]
+    with torch.no_grad():
+        log_p = model.logits(ids_BT)[:, -last_n:].log_softmax(-1)
+        found = model.nll(ids_BT, targets_BN)
+    expected = -log_p.gather(-1, targets_BN[:, :, None])[:, :, 0]
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("build", [tiny_recurrent, tiny_baseline])
 def test_last_n_logits_are_the_end_of_all_logits(build: Any) -> None:
     model, ids_BT = build(), random_ids(2, 9)

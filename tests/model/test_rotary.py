@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pgolf.model.rotary import apply_rotary, rotary_base, rotary_tables
+from pgolf.kernel.qk_prep import apply_rotary
+from pgolf.model.rotary import rotary_base, rotary_tables
 
 
 def rotate(x_K: torch.Tensor, position: int, rope_dims: int, train_seq_len: int = 64):

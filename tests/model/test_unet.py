@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pgolf.model.unet import add_skip, plain_order, recurrent_order
+from pgolf.kernel.blend_skip import blend_skip
+from pgolf.model.unet import plain_order, recurrent_order
 
 
 def test_looped_layers_run_once_more_for_each_loop() -> None:
@@ -26,8 +27,8 @@ def test_gates_blend_between_skip_and_stream() -> None:
     x, skip, weight = torch.randn(3, 2, 4, 8)
     weight = weight[0, 0]
     closed, opened = torch.full((8,), 50.0), torch.full((8,), -50.0)
-    torch.testing.assert_close(add_skip(x, skip, weight, closed), x)
-    torch.testing.assert_close(add_skip(x, skip, weight, opened), weight * skip)
-    half = add_skip(x, skip, weight, torch.zeros(8))
+    torch.testing.assert_close(blend_skip(x, skip, weight, closed), x)
+    torch.testing.assert_close(blend_skip(x, skip, weight, opened), weight * skip)
+    half = blend_skip(x, skip, weight, torch.zeros(8))
     torch.testing.assert_close(half, (x + weight * skip) / 2)
-    torch.testing.assert_close(add_skip(x, skip, weight, None), x + weight * skip)
+    torch.testing.assert_close(blend_skip(x, skip, weight, None), x + weight * skip)

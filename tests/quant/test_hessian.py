@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pgolf.distributed import World
+from pgolf.kernel.linear import is_observed
 from pgolf.quant.hessian import input_hessians
 from tests.model.tiny import random_ids, tiny_baseline, tiny_recurrent
 from tests.two_workers import run_in_two_workers
@@ -22,6 +27,28 @@ def hessians(
     return input_hessians(model, batches, len(batches), world or World(), wanted)
 
 
+class Products(TorchFunctionMode):
+    """Inputs of every product, by the parameters whose rows its matrix holds."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.seen = model, dict[str, list[np.ndarray]]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            x, matrix = args
+            for name, weight in self.model.named_parameters():
+                if weight.ndim == 2 and self.holds(matrix, weight.to(matrix.dtype)):
+                    self.seen.setdefault(name, []).extend(x.flatten(0, -2).double().numpy())
+        return func(*args, **(kwargs or {}))
+
+    def holds(self, matrix: Tensor, weight: Tensor) -> bool:
+        if matrix.size(1) != weight.size(1):
+            return False
+        starts = range(len(matrix) - len(weight) + 1)
+        return any(torch.equal(matrix[at : at + len(weight)], weight) for at in starts)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("build", [tiny_recurrent, tiny_baseline])
 def test_they_are_sums_of_outer_products_of_inputs(build: type, precision: str) -> None:
@@ -29,18 +56,11 @@ def test_they_are_sums_of_outer_products_of_inputs(build: type, precision: str) 
     found = hessians(build(), BATCHES, world)
     model = build()
     model.recurrence(True)
-    seen: dict[str, list[np.ndarray]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) or name == "final_norm":
-            key = "tok_emb.weight" if name == "final_norm" else f"{name}.weight"
-            module.register_forward_hook(
-                lambda m, x, y, key=key: seen.setdefault(key, []).extend(
-                    (y if key.startswith("tok_emb") else x[0]).flatten(0, 1).double().numpy()
-                )
-            )
-    with torch.no_grad(), world.autocast():
+    products = Products(model)
+    with torch.no_grad(), world.autocast(), products:
         for ids in BATCHES:
             model.logits(ids)
+    seen = products.seen
     big = {n for n, p in model.named_parameters() if n in seen and p.numel() >= 300}
     assert set(found) == big and "tok_emb.weight" in big
     for name, hessian in found.items():
@@ -64,7 +84,7 @@ def test_looped_layers_count_as_often_as_they_run() -> None:
 def test_nothing_stays_behind_on_the_model() -> None:
     model = tiny_recurrent()
     hessians(model, BATCHES[:1])
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not is_observed()
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -16,9 +16,9 @@ from tests.model.tiny import tiny_recurrent, weights
 from tests.train.tiny_run import (
     SEQ_LEN,
     VOCAB,
-    Poisoned,
     events_of,
     fit,
+    poisoned,
 )
 
 
@@ -119,16 +119,16 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_names_step_and_remedy(tmp_path: Path, value: float) -> None:
-    model = tiny_recurrent()
+    model = poisoned(tiny_recurrent(), 4, value)
     with pytest.raises(RunFailed, match=r"loss is (nan|inf) at step 3: lower .*optim.matrix_lr"):
-        fit(tmp_path, model=model, forward=Poisoned(model, 4, value))
+        fit(tmp_path, model=model)
 
 
 def test_weights_that_are_not_finite_are_never_checkpointed(tmp_path: Path) -> None:
-    model = tiny_recurrent()
+    model = poisoned(tiny_recurrent(), 4, float("nan"))
     silent = {"log_every": 1000, "checkpoint_every_s": 1.0}
     with pytest.raises(RunFailed, match="at step 3"):
-        fit(tmp_path, model=model, forward=Poisoned(model, 4, float("nan")), **silent)
+        fit(tmp_path, model=model, **silent)
     saved = Checkpoints(tmp_path).load(World())
     assert saved is not None and saved["state"]["step"] == 2
     assert all(value.isfinite().all() for value in saved["model"].values())

@@ -13,12 +13,12 @@ from pgolf.errors import RunFailed
 from tests.model.tiny import tiny_recurrent, weights
 from tests.train.tiny_run import (
     MODELS,
-    Poisoned,
     TinyLoader,
     assert_equal,
     events_of,
     fit,
     losses,
+    poisoned,
 )
 from tests.two_workers import run_in_two_workers
 
@@ -36,10 +36,9 @@ def train_in_world(world: World, folder: str) -> dict[str, Any]:
     except KeyboardInterrupt:
         world.barrier()
     result["resumed"] = weights(fit(cut, model=tiny_recurrent(7), world=world, **settings)[0])
-    model = tiny_recurrent()
-    poisoned = Poisoned(model, 1 if world.rank else 1000, float("nan"))
+    model = poisoned(tiny_recurrent(), 1 if world.rank else 1000, float("nan"))
     try:
-        fit(Path(folder) / "poisoned", model=model, world=world, forward=poisoned)
+        fit(Path(folder) / "poisoned", model=model, world=world)
     except RunFailed as error:
         result["failure"] = str(error)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,6 @@ def fit(
     model: nn.Module | None = None,
     loader: TinyLoader | None = None,
     world: World | None = None,
-    forward: Any = None,
     optimizer: Any = muon,
     **changes: Any,
 ) -> tuple[nn.Module, WeightAverage, TrainState, Clock]:
@@ -99,7 +99,6 @@ def fit(
     clock = Clock({}, now=loader.timer)
     average, state = Trainer(**{**SETTINGS, **changes}).fit(
         model,
-        forward or model,
         optimizer(model, world),
         loader,
         world,
@@ -120,17 +119,11 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-class Poisoned(nn.Module):
-    """Passes the model's loss on until a given call, and then something that is not finite."""
-
-    def __init__(self, model: nn.Module, calls: int, value: float) -> None:
-        super().__init__()
-        self.model, self.calls, self.value = model, calls, value
-
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
-        self.calls -= 1
-        loss: Tensor = self.model(ids_BT, targets_BT)
-        return loss if self.calls >= 0 else loss * self.value
+def poisoned(model: nn.Module, calls: int, value: float) -> nn.Module:
+    """The model, whose loss is multiplied by something that is not finite after some calls."""
+    left = itertools.count(calls - 1, -1)
+    model.register_forward_hook(lambda m, x, loss: loss if next(left) >= 0 else loss * value)
+    return model
 
 
 def losses(folder: Path) -> list[float]:
