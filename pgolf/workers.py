@@ -16,6 +16,7 @@ from pgolf.hardware import Devices
 
 PR_SET_PDEATHSIG = 1
 GRACE_S = 4.0
+COMPILED = "compiled"  # folder in the cache
 
 
 def run_job(
@@ -38,7 +39,8 @@ def run_job(
     # -P keeps the current folder off the module path: workers import the installed package.
     command = [sys.executable, "-P", "-m", "pgolf.agent", "--standalone"]
     command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
-    environment = _environment(devices, extra_path)
+    cache = json.loads(job.read_text(encoding="utf-8"))["cache"]
+    environment = _environment(devices, Path(cache) / COMPILED, extra_path)
     if port is not None:
         command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
         # Each job meets at a port of its own, not in the store that torchrun keeps for launchers.
@@ -58,13 +60,16 @@ def run_job(
         raise_failure(failure, code)
 
 
-def _environment(devices: Devices, extra_path: str | None) -> dict[str, str]:
+def _environment(devices: Devices, compiled: Path, extra_path: str | None) -> dict[str, str]:
     threads = str(devices.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
     # Threads that spin while they wait make a run several times slower where another process wants
     # a core, and gain a tenth where none does (docs/measurements.md).
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    # Compiled kernels stay where the stages stay: a later run starts in seconds.
+    environment.setdefault("TRITON_CACHE_DIR", str(compiled / "triton"))
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled / "inductor"))
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [extra_path, package_root, os.environ.get("PYTHONPATH")]
     environment["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)

@@ -73,7 +73,7 @@ def alone(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def run(**order: Any) -> Path:
         job = tmp_path / "job.json"
-        job.write_text(json.dumps(order))
+        job.write_text(json.dumps({"cache": str(tmp_path / "cache"), **order}))
         run_job(job, ONE, str(code), port=29_501)
         return tmp_path
 
@@ -102,7 +102,7 @@ def test_no_worker_outlives_its_launcher(code: Path, tmp_path: Path) -> None:
     for name in ("SIGTERM", "SIGKILL"):
         folders[name] = tmp_path / name
         folders[name].mkdir()
-        (folders[name] / "job.json").write_text(json.dumps({"do": "sleep"}))
+        (folders[name] / "job.json").write_text(json.dumps({"do": "sleep", "cache": str(tmp_path)}))
         command = [sys.executable, "-c", LAUNCHER, str(folders[name] / "job.json"), str(code)]
         launchers[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
@@ -152,6 +152,7 @@ def test_workers_get_threads_path_and_what_was_set(
     environment = json.loads((alone(do="environment") / "environment.json").read_text())
     assert environment["OMP_NUM_THREADS"] == "3" and environment["MASTER_PORT"] == "29501"
     assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "backend:cudaMallocAsync"
+    assert environment["TRITON_CACHE_DIR"].endswith("/cache/compiled/triton")
     root = str(Path(pgolf.__file__).parent.parent)
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(code), root, "/given"]
 
