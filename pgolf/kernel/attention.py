@@ -6,10 +6,8 @@ Every backend takes q as [B, T, H, K] and k, v as [B, T, G, K], and returns [B, 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,12 +17,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pgolf.errors import UserError
 from pgolf.kernel.documents import document_mask
+from pgolf.kernel.flash import (
+    fetch_fa3,
+    flash_attention,
+    flash_attention_varlen,
+    is_installed,
+)
 
 CPU = "cpu"
 # Best first. Measured on one H100 for 48x2048 with 8/4 heads of 64, forward and backward: cuDNN
 # 2.26 ms, SDPA's flash 3.62 ms; FlashAttention 3 is faster than both, FlashAttention 2 equals
-# SDPA's flash.
-PREFERENCE = ("fa3", "cudnn", "fa2", "flash", "efficient", "math")
+# SDPA's flash; FlashAttention 4, young on Hopper, was not measured and waits behind cuDNN.
+PREFERENCE = ("fa3", "cudnn", "fa4", "fa2", "flash", "efficient", "math")
+FLASH = ("fa2", "fa3", "fa4")
 SDPA = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -33,7 +38,7 @@ SDPA = {
 }
 HALF = (torch.bfloat16, torch.float16)
 # Backends that have half-precision kernels only.
-HALF_ONLY = ("fa3", "fa2", "cudnn", "flash")
+HALF_ONLY = (*FLASH, "cudnn", "flash")
 
 _backend = CPU
 
@@ -50,12 +55,10 @@ def available_backends(device: torch.device, dtype: torch.dtype = torch.bfloat16
     capability = torch.cuda.get_device_capability(device)
     names = []
     for name in PREFERENCE:
-        # FlashAttention and cuDNN need Ampere, FlashAttention 3 is written for Hopper.
+        # FlashAttention and cuDNN need Ampere.
         enough = capability >= (8, 0) if name in HALF_ONLY else True
-        if name == "fa3":
-            enough = capability[0] == 9 and _importable("flash_attn_interface")
-        elif name == "fa2":
-            enough = enough and _importable("flash_attn")
+        if name in FLASH:
+            enough = is_installed(name, device)
         elif name == "cudnn":
             enough = enough and torch.backends.cudnn.is_available()
         if enough and (dtype in HALF or name not in HALF_ONLY):
@@ -66,6 +69,9 @@ def available_backends(device: torch.device, dtype: torch.dtype = torch.bfloat16
 def select_backend(device: torch.device, dtype: torch.dtype, requested: str = "auto") -> str:
     """The backend to use: the best available one, or the one asked for.
 
+    "fa3" that is not installed is fetched from the Hugging Face hub, where the package kernels is
+    there; "auto" takes what is installed.
+
     Raises:
         UserError: `requested` is unknown or does not work on this device with this dtype.
     """
@@ -74,6 +80,10 @@ def select_backend(device: torch.device, dtype: torch.dtype, requested: str = "a
         return present[0]
     if requested == "math" and device.type != "cuda":
         return CPU
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
+    if requested == "fa3" and hopper and dtype in HALF and "fa3" not in present:
+        fetch_fa3()
+        return requested
     if requested not in present:
         raise UserError(
             f"hardware.attention={requested} does not work on {device.type} with "
@@ -121,8 +131,8 @@ def causal_attention(
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
     if v_BTGK.dtype not in HALF and _backend in HALF_ONLY:
         return _sdpa(*_repeat_heads(q_BTHK, k_BTGK, v_BTGK))
-    if _backend in ("fa3", "fa2"):
-        return _flash(_backend)(q_BTHK, k_BTGK, v_BTGK)
+    if _backend in FLASH:
+        return flash_attention(_backend, q_BTHK, k_BTGK, v_BTGK)
     if _backend == "efficient":
         q_BTHK, k_BTGK, v_BTGK = _repeat_heads(q_BTHK, k_BTGK, v_BTGK)
     if _backend not in SDPA:
@@ -152,17 +162,17 @@ def _within_documents(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: T
     """By a kernel of variable length where there is one, else by a mask."""
     B, T = q_BTHK.shape[:2]
     if v_BTGK.device.type == "cuda" and v_BTGK.dtype in HALF:
-        attend = _varlen(_backend)
-        if attend is not None:
-            q, k, v = (x.flatten(0, 1) for x in (q_BTHK, k_BTGK, v_BTGK))
-            return attend(q, k, v, borders, T).view_as(q_BTHK)
+        q, k, v = (x.flatten(0, 1) for x in (q_BTHK, k_BTGK, v_BTGK))
+        if _backend in FLASH:
+            return flash_attention_varlen(_backend, q, k, v, borders, T).view_as(q_BTHK)
+        y_NHK = _torch_varlen(q, k, v, borders, T)
+        if y_NHK is not None:
+            return y_NHK.view_as(q_BTHK)
     q_BTHK, k_BTGK, v_BTGK = _repeat_heads(q_BTHK, k_BTGK, v_BTGK)
     return _sdpa(q_BTHK, k_BTGK, v_BTGK, document_mask(borders, B, T))
 
 
-def _sdpa(
-    q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, mask: Tensor | None = None
-) -> Tensor:
+def _sdpa(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, mask: Tensor | None = None) -> Tensor:
     y_BHTK = F.scaled_dot_product_attention(
         q_BTHK.transpose(1, 2),
         k_BTGK.transpose(1, 2),
@@ -180,53 +190,18 @@ def _repeat_heads(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> tuple[Tenso
     return q_BTHK, k_BTGK.repeat_interleave(group, 2), v_BTGK.repeat_interleave(group, 2)
 
 
-def _importable(module: str) -> bool:
-    if importlib.util.find_spec(module) is None:
-        return False
-    try:
-        importlib.import_module(module)
-    except (ImportError, OSError):  # built for another torch or CUDA
-        return False
-    return True
-
-
-def _flash(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    if name == "fa3":
-        from flash_attn_interface import flash_attn_func
-    else:
-        from flash_attn import flash_attn_func
-
-    def attend(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
-        y_BTHK = flash_attn_func(q_BTHK, k_BTGK, v_BTGK, causal=True)
-        # Early releases of FlashAttention 3 return (y, log-sum-exp).
-        return y_BTHK[0] if isinstance(y_BTHK, tuple) else y_BTHK
-
-    return attend
-
-
-def _varlen(backend: str) -> Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor] | None:
-    """Attention over documents one behind the other: q [N, H, K], borders, longest document."""
-    if backend in ("fa3", "fa2"):
-        module = "flash_attn_interface" if backend == "fa3" else "flash_attn"
-        flash_attn_varlen_func = importlib.import_module(module).flash_attn_varlen_func
-
-        def attend(q: Tensor, k: Tensor, v: Tensor, borders: Tensor, longest: int) -> Tensor:
-            y = flash_attn_varlen_func(q, k, v, borders, borders, longest, longest, causal=True)
-            return y[0] if isinstance(y, tuple) else y
-
-        return attend
-    if importlib.util.find_spec("torch.nn.attention.varlen") is None:  # before torch 2.10
+def _torch_varlen(
+    q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, borders: Tensor, longest: int
+) -> Tensor | None:
+    """torch's own attention of variable length; None before torch 2.10, which has none."""
+    if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return None
     from torch.nn.attention.varlen import varlen_attn
 
     # torch 2.10 says it in a word, later ones by a window without an end to the left.
     windowed = "window_size" in inspect.signature(varlen_attn).parameters
     causal: dict[str, Any] = {"window_size": (-1, 0)} if windowed else {"is_causal": True}
-
-    def attend_torch(q: Tensor, k: Tensor, v: Tensor, borders: Tensor, longest: int) -> Tensor:
-        # Its flash kernels take grouped heads, but only newer releases say so.
-        q, k, v = (x[0] for x in _repeat_heads(q[None], k[None], v[None]))
-        y: Tensor = varlen_attn(q, k, v, borders, borders, longest, longest, **causal)  # type: ignore[assignment]
-        return y
-
-    return attend_torch
+    # Its flash kernels take grouped heads, but only newer releases say so.
+    q, k, v = (x[0] for x in _repeat_heads(q_NHK[None], k_NGK[None], v_NGK[None]))
+    y: Tensor = varlen_attn(q, k, v, borders, borders, longest, longest, **causal)  # type: ignore[assignment]
+    return y
