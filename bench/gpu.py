@@ -39,6 +39,7 @@ from pgolf.eval.standard import StandardEvaluator
 from pgolf.events import EventLog
 from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, set_kernels
+from pgolf.kernel.replay import ForwardBackward
 from pgolf.train.profile import profiled, table
 from pgolf.train.trainer import Trainer, _Loop
 from pgolf.ttt.prequant import PreQuantTTT
@@ -89,7 +90,7 @@ def tokens(count: int, seed: int = 0) -> TokenStream:
     return TokenStream(ids, np.ones(count, np.uint16))
 
 
-def median_s(work: Callable[[], Any], rounds: int, warm_up: int = 2) -> float:
+def median_s(work: Callable[[], Any], rounds: int, warm_up: int = 4) -> float:
     """Median seconds of `work`, by events on the GPU."""
     for _ in range(warm_up):
         work()
@@ -102,16 +103,11 @@ def median_s(work: Callable[[], Any], rounds: int, warm_up: int = 2) -> float:
     return statistics.median(a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks))
 
 
-def forward_backward(model: nn.Module, on: bool) -> Callable[[], None]:
-    ids_BT = torch.randint(VOCAB, (MICRO_SEQS, SEQ_LEN + 1), device=GPU)
+def forward_backward(model: nn.Module, on: bool) -> Callable[[], Any]:
+    tokens_BT = torch.randint(VOCAB, (MICRO_SEQS, SEQ_LEN + 1), device=GPU)
     model.recurrence(on)  # type: ignore[operator]
-
-    def work() -> None:
-        with WORLD.autocast():
-            loss = model(ids_BT[:, :-1], ids_BT[:, 1:])
-        loss.backward()
-
-    return work
+    run = ForwardBackward(model, WORLD.autocast)
+    return lambda: run(tokens_BT[:, :-1], tokens_BT[:, 1:])
 
 
 def make_loop(model: nn.Module, config: dict[str, Any], kind: str, folder: Path) -> _Loop:

@@ -2,9 +2,10 @@
 
 python bench/mlp_kernel.py [--rows N] [--model-dim D] [--hidden F] [--only TEXT] [--json] [--save]
 
-Needs a Hopper GPU. Milliseconds are medians; forward writes h and a as in training, inference a
-alone, backward reads h and writes dh. "torch.mm" is the product alone, without any activation, and
-"separate" has an element-wise kernel behind it. All results are compared with float64 on some rows.
+Needs a Hopper GPU. Milliseconds are medians; forward writes a with the sign of h as in training,
+inference a as it is, backward reads a and writes dh. "torch.mm" is the product alone, without any
+activation, and "separate" has an element-wise kernel behind it. All results are compared with
+float64 on some rows.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ import torch
 import triton
 from torch import Tensor
 
-from pgolf.kernel.fused.mlp import activate, activation_gradient, leaky_square_mlp_fused
+from pgolf.kernel.fused.mlp import (
+    FORWARD,
+    activate,
+    activation_gradient,
+    leaky_square_mlp_fused,
+)
 from pgolf.kernel.fused.mlp_products import Tiling, gemm_configurations
 from pgolf.kernel.mlp import leaky_square_mlp_eager
 
 COLUMNS = ("forward", "inference", "backward")
 SAMPLES = 257
-TOLERANCE = 5e-3  # a result is rounded to bf16 twice at most: 2 * 2^-9, and less on average
+TOLERANCE = 7e-3  # 1.5 times the error of the least exact, the separate form's signed a
 
 
 class Case:
@@ -40,35 +46,26 @@ class Case:
         self.fc, self.proj = normal(hidden, model_dim) / model_dim**0.5, normal(model_dim, hidden)
         self.proj = self.proj / hidden**0.5
         self.fc16, self.proj16 = self.fc.bfloat16(), self.proj.bfloat16()
-        h, self.a = activate(self.x, self.fc16, True, None)
-        assert h is not None
-        self.h = h
+        self.a = activate(self.x, self.fc16, True, FORWARD)
         # First and last rows are among them: the borders of tiles.
         self.at = torch.linspace(0, rows - 1, SAMPLES, device="cuda").long()
-        self.exact_h = self.x[self.at].double() @ self.fc16.double().T
-        self.exact_a = torch.where(self.exact_h > 0, self.exact_h, self.exact_h / 2).square()
-        rounded = h[self.at].double()
-        slope = torch.where(rounded > 0, 2 * rounded, rounded / 2)
-        self.exact_dh = (self.dout[self.at].double() @ self.proj16.double()) * slope
+        h = self.x[self.at].double() @ self.fc16.double().T
+        self.exact_a = torch.where(h > 0, h, h / 2).square()
+        da = self.dout[self.at].double() @ self.proj16.double()
+        self.exact_dh = da * torch.where(h > 0, 2 * h, h / 2)
 
-    def works(self, tiling: Tiling | None) -> tuple[Callable[[], Any], ...]:
+    def works(self, tiling: Tiling | None) -> tuple[Callable[[], Tensor], ...]:
         """What is measured, in the order of COLUMNS."""
         return (
             lambda: activate(self.x, self.fc16, True, tiling),
             lambda: activate(self.x, self.fc16, False, tiling),
-            lambda: activation_gradient(self.dout, self.proj16, self.h, tiling),
+            lambda: activation_gradient(self.dout, self.proj16, self.a, tiling),
         )
 
-    def error(self, column: str, result: Any) -> float:
-        """The largest relative distance from float64 among the results of a column."""
-        pairs = [(result, self.exact_dh)]
-        if column != "backward":
-            h, a = result
-            pairs = [(a, self.exact_a)] if h is None else [(h, self.exact_h), (a, self.exact_a)]
-        return max(
-            ((found[self.at].double() - exact).norm() / exact.norm()).item()
-            for found, exact in pairs
-        )
+    def error(self, column: str, result: Tensor) -> float:
+        """The relative distance of a column's result from float64."""
+        exact = self.exact_dh if column == "backward" else self.exact_a
+        return ((result[self.at].double() - exact).norm() / exact.norm()).item()
 
 
 def milliseconds(work: Callable[[], Any]) -> float:

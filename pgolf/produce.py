@@ -17,6 +17,7 @@ from pgolf.artifact import write_artifact
 from pgolf.checkpoint import Checkpoints
 from pgolf.context import Context
 from pgolf.data.loader import GlobalLoader, PublishedLoader
+from pgolf.data.prefetch import Prefetch
 from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
@@ -236,9 +237,12 @@ class Parts:
         loader, size = self.loader("global"), self.config["train"]["micro_batch_seqs"]
         world = self.world
         per_batch = max(world.world_size, size // world.world_size * world.world_size)
-        for _ in range(batches):
-            tokens = loader.next_batch(per_batch, world.rank, world.world_size)
-            yield torch.from_numpy(tokens[:, :-1]).to(world.device)
+        prefetch = Prefetch(loader, per_batch, world.rank, world.world_size, world.device)
+        try:
+            for _ in range(batches):
+                yield prefetch.next_batch()[0][:, :-1]
+        finally:
+            prefetch.close()
 
 
 def weights_of(model: nn.Module) -> Weights:

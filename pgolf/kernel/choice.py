@@ -61,8 +61,15 @@ def compile_blocks(model: nn.Module) -> None:
     Blocks of one structure share their compiled code, whatever order they run in: it is short to
     compile, and switching the recurrence on compiles nothing.
     """
+    # Training and inference, in sequence and in parallel, first queries and all: more than 8 kinds.
+    torch._dynamo.config.recompile_limit = 64
     for block in cast(nn.ModuleList, model.blocks):
         block.compile()
+
+
+def use_fused_kernels() -> bool:
+    """Whether this process has chosen the fused kernels."""
+    return _choice == FUSED
 
 
 def use_fused(activations: Tensor) -> bool:

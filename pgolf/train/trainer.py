@@ -20,6 +20,7 @@ from pgolf.data.prefetch import Prefetch
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.events import EventLog
+from pgolf.kernel.replay import ForwardBackward
 from pgolf.progress import track
 from pgolf.protocols import Loader, Model, Optimizer
 from pgolf.train.ema import WeightAverage
@@ -143,6 +144,7 @@ class _Loop:
         self.settings, self.model = settings, model
         self.optimizer, self.world, self.clock, self.events = optimizer, world, clock, events
         self.checkpoints = checkpoints
+        self.forward_and_back = ForwardBackward(model, world.autocast)
         self.average = WeightAverage(model, decay=settings.ema_decay, ramp=settings.uses_ramp())
         self.state = TrainState()
         self.steps_of_kind = {False: 0, True: 0}
@@ -159,12 +161,9 @@ class _Loop:
         total = torch.zeros((), device=self.world.device)
         for _ in range(self.accumulation):
             window_BT, borders = self.batches.next_batch()
-            with self.world.autocast():
-                loss = self.model(window_BT[:, :-1], window_BT[:, 1:], borders)
-                loss = loss / self.accumulation
-            loss.backward()
-            total += loss.detach()
-        return total
+            ids_BT, targets_BT = window_BT[:, :-1], window_BT[:, 1:]
+            total += self.forward_and_back(ids_BT, targets_BT, borders, 1 / self.accumulation)
+        return total / self.accumulation
 
     def progress(self) -> float:
         """Used part of the budget that will be met first, the same on every rank."""

@@ -19,6 +19,7 @@ from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.errors import UserError
 from pgolf.events import EventLog
+from pgolf.kernel.replay import ForwardBackward
 from pgolf.progress import Bar, track
 from pgolf.protocols import Model
 from pgolf.score import Score
@@ -109,12 +110,13 @@ class PreQuantTTT:
             optimizer = torch.optim.AdamW(
                 trained, lr=self.lr, weight_decay=self.weight_decay, fused=True
             )
+            forward_backward = ForwardBackward(model, world.autocast)
             average = EpochAverage(self.ema_decay)
             for epoch in range(self.epochs):
                 lr = self.epoch_lr(epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                loss = self.train_epoch(model, optimizer, stream, steps, world, bar)
+                loss = self.train_epoch(forward_backward, optimizer, stream, steps, world, bar)
                 average_weights(trained, world)
                 average.update(trained)
                 row = {"epoch": epoch + 1, "lr": lr, "train_loss": loss}
@@ -146,7 +148,7 @@ class PreQuantTTT:
 
     def train_epoch(
         self,
-        model: nn.Module,
+        forward_backward: ForwardBackward,
         optimizer: torch.optim.Optimizer,
         stream: TokenStream,
         steps: list[tuple[int, int]],
@@ -160,13 +162,11 @@ class PreQuantTTT:
         for first, count in steps:
             tokens = _read(stream.ids, first, count * self.seq_len + 1, world.device)
             ids_BT, targets_BT = tokens[:-1].view(count, -1), tokens[1:].view(count, -1)
-            with world.autocast():
-                loss = model(ids_BT, targets_BT)
-            loss.backward()
+            loss = forward_backward(ids_BT, targets_BT)
             nn.utils.clip_grad_norm_(trained, self.grad_clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            nats += loss.detach().double() * count
+            nats += loss.double() * count
             num_seqs += count
             bar.advance()
         total_nats, total_seqs = world.sum_floats(float(nats), num_seqs)

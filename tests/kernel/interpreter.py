@@ -2,6 +2,7 @@
 
 - bf16 operands of tl.dot are multiplied as the integers that they are stored in.
 - fp32 to bf16 cuts bits off instead of rounding to nearest even.
+- Subnormal numbers change their values from bf16 to fp32.
 - Loop bounds are int() of arrays of one element, which NumPy 2.4 refuses.
 """
 
@@ -20,16 +21,18 @@ def repair(monkeypatch: pytest.MonkeyPatch) -> None:
     multiply = interpreter.InterpreterBuilder.create_dot
     patch_tensor = interpreter._patch_lang_tensor
 
-    def rounded(data, source, target, rounding_mode):
+    def converted(data, source, target, rounding_mode):
         if (source, target) == (tl.float32, tl.bfloat16):
             narrow = torch.from_numpy(np.array(data, np.float32)).bfloat16()
             return narrow.view(torch.int16).numpy().view(np.uint16)
+        if (source, target) == (tl.bfloat16, tl.float32):
+            return data.astype(np.uint32) << 16
         return convert(data, source, target, rounding_mode)
 
     def widened(handle):
         if handle.dtype.scalar != tl.bfloat16:
             return handle
-        data = (handle.data.astype(np.uint32) << 16).view(np.float32)
+        data = converted(handle.data, tl.bfloat16, tl.float32, None).view(np.float32)
         return interpreter.TensorHandle(data, tl.float32)
 
     def dot(self, a, b, acc, *options):
@@ -39,6 +42,6 @@ def repair(monkeypatch: pytest.MonkeyPatch) -> None:
         patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
-    monkeypatch.setattr(interpreter, "_convert_float", rounded)
+    monkeypatch.setattr(interpreter, "_convert_float", converted)
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", dot)
     monkeypatch.setattr(interpreter, "_patch_lang_tensor", tensor_with_index)

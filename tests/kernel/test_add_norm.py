@@ -15,15 +15,9 @@ from tests.kernel.precision import DEVICE, check, error
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.add_norm import add_norm_fused
-from tests.kernel.interpreter import repair
 
 NORM_SCALE = 0.3
 Form = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def random_inputs(shape: tuple[int, int, int]) -> list[Tensor]:

@@ -16,15 +16,9 @@ from tests.kernel.precision import check, error
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.blend_skip import blend_skip_fused
-from tests.kernel.interpreter import repair
 
 Form = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 FORMS = {"fused": blend_skip_fused, "eager": blend_skip_eager}
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def random_inputs(shape: tuple[int, int, int], gated: bool) -> list[Tensor]:

@@ -13,15 +13,9 @@ from tests.kernel.precision import DEVICE, check, error, outputs_and_gradients
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.head_loss import softcapped_loss_fused, softcapped_nll_fused
-from tests.kernel.interpreter import repair
 
 # (B, T, D, V): full widths; nano; no powers of two; one token.
 SHAPES = [(1, 5, 512, 8192), (3, 7, 128, 1024), (2, 5, 96, 300), (1, 1, 16, 33)]
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def random_inputs(

@@ -16,7 +16,6 @@ from tests.kernel.precision import DEVICE, error
 from tests.model.tiny import RECURRENT, SIZES, random_ids
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
-from tests.kernel.interpreter import repair
 
 WORLD = World(device=torch.device(DEVICE), precision="bf16")
 
@@ -24,7 +23,6 @@ WORLD = World(device=torch.device(DEVICE), precision="bf16")
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every kernel takes its fused form, on the CPU in the interpreter."""
-    repair(monkeypatch)
     for found in pkgutil.iter_modules(kernel.__path__):
         module = importlib.import_module(f"pgolf.kernel.{found.name}")
         if hasattr(module, "use_fused"):

@@ -11,15 +11,9 @@ from tests.kernel.precision import DEVICE, check, error, outputs_and_gradients
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.qk_prep import prepare_qkv_fused
-from tests.kernel.interpreter import repair
 
 # (B, T, H, G, K, r): full widths; nano; a head as wide as its rotation; no powers of two.
 SHAPES = [(1, 67, 8, 4, 64, 8), (3, 9, 4, 2, 32, 8), (2, 5, 2, 2, 16, 8), (1, 3, 3, 1, 24, 3)]
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def random_inputs(B: int, T: int, H: int, G: int, K: int, r: int) -> list[Tensor]:

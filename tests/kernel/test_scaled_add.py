@@ -16,15 +16,9 @@ from tests.kernel.precision import check, error
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.scaled_add import scaled_add_fused
-from tests.kernel.interpreter import repair
 
 Form = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Tensor]
 FORMS = {"fused": scaled_add_fused, "eager": scaled_add_eager}
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def flat(form: Form) -> Callable[..., Tensor]:

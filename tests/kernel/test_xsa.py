@@ -11,15 +11,9 @@ from tests.kernel.precision import DEVICE, check, error
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 from pgolf.kernel.fused.xsa import exclude_own_value_fused
-from tests.kernel.interpreter import repair
 
 # (B, T, H, G, K): full widths; nano; ungrouped; no powers of two.
 SHAPES = [(1, 67, 8, 4, 64), (3, 9, 4, 2, 32), (2, 5, 2, 2, 16), (1, 7, 6, 1, 24)]
-
-
-@pytest.fixture(autouse=True)
-def repaired_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    repair(monkeypatch)
 
 
 def random_inputs(B: int, T: int, H: int, G: int, K: int) -> tuple[Tensor, Tensor]:
