@@ -78,8 +78,7 @@ def build(kernels: str, config: dict[str, Any]) -> nn.Module:
     torch.cuda.empty_cache()
     set_kernels(kernels, GPU, "bf16")
     torch.manual_seed(0)
-    with GPU:
-        model: nn.Module = instantiate(config["model"], _convert_="all")
+    model: nn.Module = instantiate(config["model"], _convert_="all").to(GPU)
     if kernels == "plain":
         compile_blocks(model)
     return model
@@ -196,16 +195,18 @@ class Rows:
         model.recurrence(True)  # type: ignore[operator]
         model = AllLogits(model) if kind == "plain" else model
         evaluator: SlidingEvaluator = instantiate(self.config["eval"], _convert_="all")
-        num_windows = 960
+        num_windows = 2560
         stream = tokens(SEQ_LEN + STRIDE * (num_windows - 1) + 1)
-        seconds = median_s(lambda: evaluator.evaluate(model, stream, WORLD), 3, warm_up=1)
+        seconds = median_s(lambda: evaluator.evaluate(model, stream, WORLD), 2, warm_up=1)
         return num_windows / seconds
 
     def standard(self, kind: str) -> float:
         """Tokens a second of the diagnostic evaluation."""
         model: nn.Module = build(kind, self.config)
         model.recurrence(True)  # type: ignore[operator]
-        evaluator = StandardEvaluator(seq_len=SEQ_LEN, batch_seqs=32)
+        evaluator = StandardEvaluator(
+            seq_len=SEQ_LEN, batch_seqs=self.config["scale"]["eval_batch_seqs"]
+        )
         stream = tokens(1_299_000)
         seconds = median_s(lambda: evaluator.evaluate(model, stream, WORLD), 3, warm_up=1)
         return stream.num_tokens / seconds
@@ -214,7 +215,9 @@ class Rows:
         """Seconds of an epoch over 1.3M tokens with its diagnostic, as every third epoch has."""
         model = build(kind, self.config)
         ttt: PreQuantTTT = instantiate(self.config["ttt"], _convert_="all")
-        evaluator = StandardEvaluator(seq_len=SEQ_LEN, batch_seqs=32)
+        evaluator = StandardEvaluator(
+            seq_len=SEQ_LEN, batch_seqs=self.config["scale"]["eval_batch_seqs"]
+        )
         stream, epochs = tokens(1_299_000), 4
         clock, marks = Clock({}, WORLD.synchronize), []
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from pgolf.kernel.attention import attention_of_last, causal_attention
 from pgolf.kernel.linear import linear
-from pgolf.kernel.qk_prep import apply_rotary, prepare_qkv
+from pgolf.kernel.qk_prep import prepare_qkv
 from pgolf.kernel.xsa import exclude_own_value
-from pgolf.model.norm import rms_norm
 
 
 class CausalSelfAttention(nn.Module):
@@ -43,26 +42,26 @@ class CausalSelfAttention(nn.Module):
         self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
     ) -> Tensor:
         """One pass; the tables are of `rotary_tables`, the borders of `document_borders`."""
+        q_BTHK, k_BTGK, v_BTGK, own_BTGK = self.queries_keys_values(x_BTD, cos_1T1r, sin_1T1r)
+        return self.output(causal_attention(q_BTHK, k_BTGK, v_BTGK, borders), own_BTGK)
+
+    def of_last(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, last_n: int) -> Tensor:
+        """The end of `forward`, [B, N, D]: what the last N positions see, in all keys."""
+        q_BTHK, k_BTGK, v_BTGK, own_BTGK = self.queries_keys_values(x_BTD, cos_1T1r, sin_1T1r)
+        y_BNHK = attention_of_last(q_BTHK[:, -last_n:], k_BTGK, v_BTGK)
+        return self.output(y_BNHK, own_BTGK[:, -last_n:])
+
+    def queries_keys_values(
+        self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `prepare_qkv`."""
         qkv_BTC = linear(x_BTD, self.c_q.weight, self.c_k.weight, self.c_v.weight)
-        q_BTHK, k_BTGK, v_BTGK, own_BTGK = prepare_qkv(
+        return prepare_qkv(
             qkv_BTC, self.q_gain, cos_1T1r, sin_1T1r, self.num_heads, self.num_kv_heads
         )
-        y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
+
+    def output(self, y_BTHK: Tensor, own_BTGK: Tensor) -> Tensor:
+        """What leaves attention, [B, T, D], from what the heads found and their own values."""
         if self.xsa:
             y_BTHK = exclude_own_value(y_BTHK, own_BTGK)
         return linear(y_BTHK.flatten(2), self.proj.weight)
-
-    def of_last(self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, last_n: int) -> Tensor:
-        """The end of `forward`, [B, N, D]: queries of the last N positions alone, all keys."""
-        B, T, _ = x_BTD.shape
-        q_BND = linear(x_BTD[:, -last_n:], self.c_q.weight)
-        kv_BTC = linear(x_BTD, self.c_k.weight, self.c_v.weight)
-        q_BNHK = q_BND.view(B, last_n, self.num_heads, self.head_dim)
-        k_BTGK, v_BTGK = kv_BTC.view(B, T, 2 * self.num_kv_heads, self.head_dim).chunk(2, dim=2)
-        q_BNHK = apply_rotary(rms_norm(q_BNHK), cos_1T1r[:, -last_n:], sin_1T1r[:, -last_n:])
-        k_BTGK = apply_rotary(rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
-        q_BNHK = q_BNHK * self.q_gain.to(q_BNHK.dtype)[:, None]
-        y_BNHK = attention_of_last(q_BNHK, k_BTGK, v_BTGK)
-        if self.xsa:
-            y_BNHK = exclude_own_value(y_BNHK, v_BTGK[:, -last_n:])
-        return linear(y_BNHK.flatten(2), self.proj.weight)
