@@ -267,3 +267,20 @@ def load_config(run_folder: Path) -> Config:
     if not path.is_file():
         raise UserError(f"{run_folder} has no config.yaml: name a run folder, outputs/NAME/ID")
     return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+
+
+def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Config:
+    """A finished run's configuration with values of some groups set anew, e.g. `eval.stride=32`.
+
+    Raises:
+        UserError: a key of another group, or one that its class does not take.
+    """
+    for text in overrides:
+        if text.partition(".")[0] not in groups:
+            allowed = ", ".join(f"{group}.KEY=VALUE" for group in groups)
+            raise UserError(f"{text}: only {allowed} can be changed for a finished run")
+    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(overrides))
+    result: Config = OmegaConf.to_container(merged)  # type: ignore[assignment]
+    for group in groups:
+        _check_node(group, result[group])
+    return result

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pgolf import provenance
 from pgolf.clock import Clock
-from pgolf.config import check_world, load_config
+from pgolf.config import changed, check_world, load_config
 from pgolf.data.view import validation_view
 from pgolf.errors import UserError, error_of
 from pgolf.events import EventLog, read_events
@@ -118,13 +118,17 @@ def checked_inputs(config: Config) -> tuple[Any, Any]:
     return source, tokenizer
 
 
-def evaluate_again(run_folder: Path) -> dict[str, Any]:
+def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Score a finished run's artifact once more, in fresh workers; the run folder is not changed.
 
+    Args:
+        overrides: other values of the groups hardware and eval, e.g. `hardware.kernels=plain`.
+
     Raises:
-        UserError: no run folder, or its artifact is damaged.
+        UserError: no run folder, its artifact is damaged, or an override that does not fit.
     """
     config, cache = load_config(run_folder), cache_folder()
+    config = changed(config, overrides, ("hardware", "eval"))
     artifact = run_folder / "artifact"
     if not artifact.is_dir():
         raise UserError(f"{run_folder} has no artifact: the run is not finished")

@@ -13,13 +13,16 @@ HELP = "score a run's artifact again"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
     parser.add_argument("run_folder", type=Path, metavar="RUN")
+    parser.add_argument(
+        "overrides", nargs="*", help="other values, e.g. hardware.kernels=plain eval.stride=32"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:
     """The `final` score, measured anew."""
     from pgolf.pipeline import evaluate_again
 
-    return evaluate_again(options.run_folder)
+    return evaluate_again(options.run_folder, options.overrides)
 
 
 show = show_lines

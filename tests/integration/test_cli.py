@@ -42,16 +42,30 @@ def test_evaluate_gives_the_runs_score_again(workspace: Workspace, plain: Done) 
     assert sorted(path.name for path in plain.folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]])
-def test_a_reader_that_stops_reading_sees_no_error(
-    tmp_path: Path, json_or_table: list[str]
+def test_evaluate_takes_other_values_of_hardware_and_eval(
+    workspace: Workspace, plain: Done
 ) -> None:
+    final = plain.result["bpb"]["final"]
+    other = workspace.answer("evaluate", plain.folder, "eval.stride=64", "hardware.kernels=plain")
+    assert other["tokens"] == final["tokens"] and other["bytes"] == final["bytes"]
+    assert other["bpb"] > final["bpb"]  # less context for each token
+    for wrong, remedy in (
+        ("model.vocab_size=5", "only hardware.KEY=VALUE, eval.KEY=VALUE"),
+        ("eval.strid=5", "did you mean stride"),
+        ("hardware.kernels=fast", "Literal"),
+    ):
+        failed = workspace.pgolf("evaluate", plain.folder, wrong)
+        assert failed.code == 2 and remedy in failed.text
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_stops_reading_sees_no_error(tmp_path: Path, form: list[str]) -> None:
     path = write_text(tmp_path / "text.jsonl", num_documents=20)
     closed, write_end = os.pipe()
     os.close(closed)
     command = [sys.executable, "-m", "pgolf.cli", "data", "roundtrip", path, "tokenizer=bytes"]
     done = subprocess.run(
-        [*command, *json_or_table],
+        [*command, *form],
         stdout=write_end,
         stderr=subprocess.PIPE,
         text=True,
