@@ -3,39 +3,47 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.installed-dev
 
 .PHONY: quickstart test lint type format smoke golden clean help
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(INSTALLED): pyproject.toml pgolf/__init__.py
+define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else f"pgolf needs Python 3.11, 3.12 or 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)'
+	@touch $@
+endef
+
+$(INSTALLED): pyproject.toml pgolf/__init__.py
+	$(call install,.)
+
+$(TOOLS): pyproject.toml pgolf/__init__.py
+	$(call install,.[dev])
 
 quickstart: $(INSTALLED)  ## create .venv, install, run the main job, print its table and paths
 	$(BIN)/python launch.py model=recurrent3 ttt=prequant21 seed=1337
 
-test: $(INSTALLED) lint type  ## lint, types and every test
+test: $(TOOLS) lint type  ## lint, types and every test
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED)  ## ruff: rules and format
+lint: $(TOOLS)  ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-type: $(INSTALLED)  ## mypy on the package
+type: $(TOOLS)  ## mypy on the package
 	$(BIN)/mypy
 
-format: $(INSTALLED)  ## rewrite files in ruff's format
+format: $(TOOLS)  ## rewrite files in ruff's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 smoke: $(INSTALLED)  ## every stage for real, in seconds
 	$(BIN)/python launch.py debug=cpu tracking=none
 
-golden: $(INSTALLED)  ## compare with stored outputs of the published code: make golden FOLDER=...
+golden: $(TOOLS)  ## compare with stored outputs of the published code: make golden FOLDER=...
 	$(BIN)/python -m tests.golden $(FOLDER)
 
 clean:  ## remove what runs and tests have written (not .venv)

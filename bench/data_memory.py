@@ -1,10 +1,10 @@
 """Memory and speed of `pgolf data prepare` on much text, over all of its processes.
 
-python bench/data_memory.py [TEXT] [--mb 200] [--tokenizer "tokenizer=bytes ..."] [--json] [--save]
+python bench/data_memory.py [TEXT] [--mb 200] [--txt] [--tokenizer "tokenizer=bytes ..."] [--json]
 
 TEXT's documents are repeated, each time with another first line, until there are so many MB; by
-default it is the text of the reference data. Memory is the sum of resident sizes over all
-processes, ten times a second, so pages that they share count in each.
+default it is the text of the reference data. With --txt they are one .txt file. Memory is the sum
+of resident sizes over all processes, ten times a second, so pages that they share count in each.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ EVERY_S = 0.1
 
 
 def write_text(source: Path, target: Path, num_bytes: float) -> None:
-    """Documents as .jsonl until there are num_bytes of text."""
+    """Documents as .jsonl, or one .txt, until there are num_bytes of text."""
     written, round_number = 0, 0
     with open(target, "w", encoding="utf-8") as file:
         while written < num_bytes:
             for text in read_documents(source):
                 text = f"Round {round_number}\n{text}"
-                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                is_txt = target.suffix == ".txt"
+                line = f"{text}\n" if is_txt else json.dumps({"text": text}, ensure_ascii=False)
+                file.write(f"{line}\n")
                 written += len(text.encode("utf-8"))
                 if written >= num_bytes:
                     break
@@ -78,12 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("text", type=Path, nargs="?", default=DEFAULT, help="file or folder")
     parser.add_argument("--mb", type=float, default=200.0, help="of text")
+    parser.add_argument("--txt", action="store_true", help="as one .txt file")
     parser.add_argument("--tokenizer", default="tokenizer=caseops_lossless scale.vocab_size=8192")
     parser.add_argument("--processes", type=int)
     record.add_options(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder) / "text.jsonl"
+        text = Path(folder) / ("text.txt" if options.txt else "text.jsonl")
         write_text(options.text, text, options.mb * 1e6)
         command = [sys.executable, "-m", "pgolf.cli", "data", "prepare", str(text), "--json"]
         command += ["-o", f"{folder}/shards", "--validation", "hash:0.02"]
@@ -99,7 +102,7 @@ def main() -> None:
         "tokenizer and encoding, s": answer["seconds"]["tokens"],
         "MB/s in all": answer["mb_per_s"],
     }
-    record.finish("data_memory", figures, options)
+    record.finish("data_memory_txt" if options.txt else "data_memory", figures, options)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=", ".join(published_sets()))
     parser.add_argument("--shards", type=int, help="training shards, 200 MB each (default: 80)")
     parser.add_argument("--to", type=Path, help="folder (default: $PGOLF_DATA/NAME or data/NAME)")
-    parser.add_argument("--offline", action="store_true", help="only say what is missing")
+    parser.add_argument(
+        "--offline", action="store_true", help="only say what is missing or changed"
+    )
 
 
 def run(options: argparse.Namespace) -> Answer:

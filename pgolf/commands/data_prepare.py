@@ -1,7 +1,7 @@
 """`pgolf data prepare INPUT -o FOLDER tokenizer=NAME`: raw documents to shards for training.
 
-The same command goes on where it was killed. A run uses the folder by
-`data=prepared data.path=FOLDER`.
+The same command goes on where it was killed, and makes damaged files again. A run uses the folder
+by `data=prepared data.path=FOLDER`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HELP = "raw documents to shards, by all cores, restartable"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
-    parser.add_argument("input", help=".txt, .jsonl, .jsonl.zst, .parquet or a folder of these")
+    parser.add_argument("input", help=".txt, .jsonl, .jsonl.zst, .parquet ... or a folder of these")
     parser.add_argument("overrides", nargs="*", help="tokenizer=NAME scale.vocab_size=N ...")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> Answer:
         "training_documents_dropped": manifest.training_documents_dropped,
         "roundtrip": manifest.roundtrip,
         "kept_shards": done.kept_shards,
+        "made_again": done.damaged,
         "seconds": {name: round(value, 2) for name, value in done.seconds.items()},
         "mb_per_s": None if done.mb_per_s is None else round(done.mb_per_s, 2),
     }

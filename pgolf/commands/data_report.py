@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from pgolf.commands.data_roundtrip import FILE_HELP, OVERRIDES_HELP, tracked_documents
-from pgolf.commands.naming import ready_tokenizer
+from pgolf.commands.naming import option_name, ready_tokenizer
 from pgolf.commands.output import Answer, show_lines, show_table
 
 HELP = "what a tokenizer makes of a text, and what it loses"
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> Answer:
 
     tokenizer = ready_tokenizer(options.overrides)
     report = {
-        "tokenizer": getattr(tokenizer, "kind", type(tokenizer).__name__),
+        "tokenizer": option_name(tokenizer),
         "file": str(options.file),
         **survey(tokenizer, tracked_documents(options.file, "report")),
     }

@@ -14,7 +14,7 @@ from pgolf.commands.naming import ready_tokenizer
 from pgolf.commands.output import Answer, show_lines
 
 HELP = "encode and decode every document, and compare"
-FILE_HELP = ".txt, .jsonl, .jsonl.zst, .parquet or a folder of these"
+FILE_HELP = ".txt, .jsonl (both also .zst, .gz), .parquet or a folder of these"
 OVERRIDES_HELP = "tokenizer=NAME and more as for launch.py, e.g. tokenizer.path=MODEL"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf.commands.data_report import show as show_report
 from pgolf.commands.data_roundtrip import FILE_HELP, OVERRIDES_HELP, tracked_documents
+from pgolf.commands.naming import option_name
 from pgolf.commands.output import Answer, show_lines
 from pgolf.errors import UserError
 
@@ -75,7 +76,7 @@ def _untrained(overrides: list[str]) -> PieceTokenizer:
     tokenizer = instantiate(compose(overrides)["tokenizer"])
     if not isinstance(tokenizer, PieceTokenizer):
         raise UserError(
-            f"tokenizer={type(tokenizer).__name__} has no SentencePiece model to train: use "
+            f"tokenizer={option_name(tokenizer)} has no SentencePiece model to train: use "
             "tokenizer=caseops_lossless, caseops or sp"
         )
     if tokenizer.path is not None:

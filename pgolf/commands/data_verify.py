@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
     parser.add_argument("folder", type=Path, help="prepared, or published shards")
     parser.add_argument(
-        "overrides", nargs="*", help="tokenizer=NAME tokenizer.path=MODEL for published shards"
+        "overrides",
+        nargs="*",
+        help="tokenizer=NAME tokenizer.path=MODEL: of published shards, to compare",
     )
     parser.add_argument(
         "--documents",
@@ -29,13 +31,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """`{folder, ok, checks: [{name, ok, about, faults}]}`."""
-    from pgolf.commands.naming import named_tokenizer
+    from pgolf.commands.naming import named_tokenizer, option_name
     from pgolf.data.documents import find_files
     from pgolf.data.verify import verify_folder
+    from pgolf.errors import UserError
 
     tokenizer = None
     if options.overrides:
         tokenizer = named_tokenizer(options.overrides)
+        if getattr(tokenizer, "path", "") is None:
+            raise UserError(
+                f"tokenizer={option_name(tokenizer)} names no model, and none is trained to "
+                "verify: add tokenizer.path=MODEL, or leave it out for a prepared folder, which "
+                "has its own"
+            )
         tokenizer.fit([])
     if options.documents is not None:
         find_files(options.documents)

@@ -49,6 +49,14 @@ def ready_tokenizer(overrides: list[str]) -> Tokenizer:
     return open_tokenizer(prepared.folder / "tokenizer")
 
 
+def option_name(tokenizer: Tokenizer) -> str:
+    """What tokenizer=... calls it; a class of the user's own is named as it is."""
+    from pgolf.tokenizer.store import KINDS
+
+    names = {kind: name for name, kind in KINDS.items()}
+    return names.get(type(tokenizer), type(tokenizer).__name__)
+
+
 def _of_config(config: dict[str, Any], overrides: list[str]) -> Tokenizer:
     from hydra.utils import instantiate
 

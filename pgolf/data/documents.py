@@ -1,8 +1,9 @@
-"""Reading documents from files: .txt, .jsonl, .jsonl.zst, .parquet, or a folder of these."""
+"""Reading documents from files: text, JSON lines, both also compressed, Parquet, or a folder."""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,19 @@ from pgolf.errors import UserError
 
 Report = Callable[[int], object]
 BLOCK_BYTES = 1 << 20
-FORMATS = ".txt (one document a file), .jsonl, .jsonl.zst or .parquet (field `text`)"
+PACKED_BYTES = 1 << 16  # of a compressed file at a time, as a little may become much
+# Everything behind the text of a document takes several times its memory, so a long text is read as
+# several. A book is rarely longer; where it is, its chapters stay in order.
+TXT_BYTES = 4_000_000
+# A document cannot be cut for its user where it has a place of its own: in a line, or a row.
+MOST_BYTES = 64_000_000
+# Where a text is cut: behind a blank line, else a line, else a word.
+BORDERS = ((b"\n\n", b"\n\r\n"), (b"\n",), (b" ",))
+BOM = "\ufeff"  # some editors begin a file with it
+FORMATS = (
+    ".txt (one document a file, or one for each 4 MB), .jsonl, these as .gz or .zst (.zst alone is "
+    ".jsonl.zst), or .parquet (field `text`)"
+)
 
 
 class Document(NamedTuple):
@@ -62,7 +75,8 @@ def read_records(path: Path, on_read: Report = _ignore) -> Iterator[Document]:
 
     Raises:
         UserError: a path is missing or unreadable, a file is empty, damaged or not UTF-8, a line
-            is no JSON object with a text, or there is no document at all. Names file and place.
+            is no JSON object with a text, a document is longer than MOST_BYTES, or there is none
+            at all. Names file and place.
     """
     found = False
     for file in find_files(path):
@@ -84,13 +98,16 @@ def read_records(path: Path, on_read: Report = _ignore) -> Iterator[Document]:
 
 def _reader(path: Path) -> Callable[[Path, Report], Iterator[Document]] | None:
     name = path.name.lower()
-    if name.endswith(".txt"):
-        return _read_txt
-    if name.endswith(".jsonl"):
-        return lambda file, on_read: _read_json_lines(file, _blocks(file, on_read))
-    if name.endswith(".jsonl.zst"):
-        return lambda file, on_read: _read_json_lines(file, _decompressed(file, on_read))
-    return _read_parquet if name.endswith(".parquet") else None
+    if name.endswith(".parquet"):
+        return _read_parquet
+    stem, _, ending = name.rpartition(".")
+    blocks = {"zst": _unzstd, "gz": _gunzip}.get(ending, _blocks)
+    plain = name if blocks is _blocks else stem
+    if plain.endswith(".txt"):
+        return lambda file, on_read: _read_txt(file, blocks(file, on_read))
+    if plain.endswith(".jsonl") or ending == "zst":
+        return lambda file, on_read: _read_json_lines(file, blocks(file, on_read))
+    return None
 
 
 def _name(path: Path) -> str:
@@ -98,13 +115,37 @@ def _name(path: Path) -> str:
     return path.name.split(".")[0]
 
 
-def _read_txt(path: Path, on_read: Report) -> Iterator[Document]:
-    data = path.read_bytes()
-    on_read(len(data))
-    yield Document(_decode(data, path, 0, ""), _name(path))
+def _read_txt(path: Path, blocks: Iterator[bytes]) -> Iterator[Document]:
+    offset, data = 0, bytearray()
+    for block in blocks:
+        data += block
+        while len(data) > TXT_BYTES:
+            cut = _place_to_cut(data)
+            yield _part_of_txt(data[:cut], path, offset)
+            del data[:cut]
+            offset += cut
+    yield _part_of_txt(data, path, offset)
 
 
-def _decode(data: bytes, path: Path, offset: int, place: str) -> str:
+def _part_of_txt(data: bytearray, path: Path, offset: int) -> Document:
+    text = _decode(data, path, offset, "")
+    return Document(text if offset else text.removeprefix(BOM), _name(path))
+
+
+def _place_to_cut(data: bytearray) -> int:
+    """Bytes of a long text that become a document: at most TXT_BYTES, about half or more."""
+    least = TXT_BYTES // 2
+    for borders in BORDERS:
+        place = max(data.rfind(border, least, TXT_BYTES) + len(border) for border in borders)
+        if place > least:
+            return place
+    place = TXT_BYTES
+    while place > least and data[place] & 0xC0 == 0x80:  # not inside a character
+        place -= 1
+    return place
+
+
+def _decode(data: bytes | bytearray, path: Path, offset: int, place: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -114,35 +155,47 @@ def _decode(data: bytes, path: Path, offset: int, place: str) -> str:
         ) from error
 
 
-def _blocks(path: Path, on_read: Report) -> Iterator[bytes]:
+def _blocks(path: Path, on_read: Report, size: int = BLOCK_BYTES) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(size):
             on_read(len(block))
             yield block
 
 
-def _decompressed(path: Path, on_read: Report) -> Iterator[bytes]:
-    # Files made with `zstd --long=31` need a window of 2 GiB, the default allows 128 MiB. A stream
-    # reader would take a cut-off file for a short one, so frames are followed by hand.
+def _unzstd(path: Path, on_read: Report) -> Iterator[bytes]:
+    # Files made with `zstd --long=31` need a window of 2 GiB, the default allows 128 MiB.
     decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+    return _decompressed(path, on_read, decompressor.decompressobj, "zstd")
+
+
+def _gunzip(path: Path, on_read: Report) -> Iterator[bytes]:
+    return _decompressed(path, on_read, lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), "gzip")
+
+
+def _decompressed(
+    path: Path, on_read: Report, new_frame: Callable[[], Any], kind: str
+) -> Iterator[bytes]:
+    # A stream reader would take a cut-off file for a short one, so frames are followed by hand.
     frame = None
     try:
-        for block in _blocks(path, on_read):
+        for block in _blocks(path, on_read, PACKED_BYTES):
             while block:
-                frame = frame or decompressor.decompressobj()
+                frame = frame or new_frame()
                 yield frame.decompress(block)
                 block, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    except zstandard.ZstdError as error:
-        raise UserError(f"{path}: not readable as zstd ({error}); copy it again") from error
+    except (zstandard.ZstdError, zlib.error) as error:
+        raise UserError(f"{path}: not readable as {kind} ({error}); copy it again") from error
     if frame is not None:
-        raise UserError(f"{path}: cut off, its last zstd frame does not end; copy it again")
+        raise UserError(f"{path}: cut off, its last {kind} frame does not end; copy it again")
 
 
 def _read_json_lines(path: Path, blocks: Iterator[bytes]) -> Iterator[Document]:
     offset = 0
     for number, line in enumerate(_lines(blocks), start=1):
-        if line.strip():
-            yield _document_of(_decode(line, path, offset, f", line {number}"), path, number)
+        text = _decode(line, path, offset, f", line {number}") if line.strip() else ""
+        text = text.removeprefix(BOM) if number == 1 else text
+        if text:
+            yield _document_of(text, path, number)
         offset += len(line) + 1
 
 
@@ -171,19 +224,24 @@ def _document_of(line: str, path: Path, number: int) -> Document:
 
 
 def _checked(text: Any, path: Path, place: str) -> str:
-    """A document's text, which is there and can be written as UTF-8."""
+    """A document's text, which is there, not too long, and can be written as UTF-8."""
     if not isinstance(text, str):
         raise UserError(
             f"{path}, {place}: has no string `text`; each document needs one, e.g. "
             '{"text": "..."}'
         )
     try:
-        text.encode("utf-8")
+        size = len(text.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise UserError(
             f"{path}, {place}: the text has half a surrogate pair at character {error.start}, "
             "which no UTF-8 can hold; remove or repair it"
         ) from error
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{path}, {place}: a document of {size / 1e6:.1f} MB, which would take gigabytes of "
+            f"memory; divide it into several of at most {MOST_BYTES / 1e6:.0f} MB"
+        )
     return text
 
 

@@ -69,6 +69,7 @@ class Files:
             does not fit its tokens.
         sidecars: paths, as many as counts.
         whole: no shard of the split is missing or cannot be read.
+        has_sidecars: nor a sidecar, if the split has them.
     """
 
     paths: list[Path]
@@ -76,6 +77,7 @@ class Files:
     sidecars: list[Path]
     counts: list[np.ndarray] | None
     whole: bool
+    has_sidecars: bool = True
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.data import hub_client
-from pgolf.data.hub_record import Record, RemoteFile
-from pgolf.data.hub_transfer import fetch_all, refusal
+from pgolf.data.hub_record import RECORD, Record, RemoteFile
+from pgolf.data.hub_transfer import fetch_all, patiently, refusal
 from pgolf.errors import UserError
 from pgolf.files import explain_os_error, locked
 from pgolf.progress import track
@@ -31,20 +31,23 @@ class Place:
         repository: on the hub, `owner/name`.
         folder: where its files go, without sub-folders.
         content: what belongs there, in words, for messages.
+        shards: training shards that were asked for; None where there are none, or the usual ones.
     """
 
     name: str
     repository: str
     folder: Path
     content: str
+    shards: int | None = None
 
     def by_hand(self) -> str:
         """How to bring the files without a connection."""
+        command = get_command(self.name, self.shards, "FOLDER")
         return (
-            f"without a connection, run `pgolf data get {self.name} --to FOLDER` on a machine that "
-            f"has one and copy all of FOLDER to {self.folder}, which needs {self.content} of "
-            f"{hub_client.endpoint()}/datasets/{self.repository}; or use data=embedded or "
-            "data=local data.path=..."
+            "with a connection the same command fetches what it needs; without one, run "
+            f"`{command}` on a machine that has one and copy all of FOLDER to {self.folder}, "
+            f"which needs {self.content} of {hub_client.endpoint()}/datasets/{self.repository}; or "
+            "use data=embedded or data=local data.path=..."
         )
 
     def missing(self, names: list[str]) -> str:
@@ -65,21 +68,17 @@ def plan(place: Place, choose: Choose, missing: list[str], offline: bool = False
         UserError: offline, or the hub does not answer (within 2 s), has no such set, or refuses;
             says what to copy where by hand.
     """
-    if offline or hub_client.is_offline():
-        why = "--offline" if offline else "HF_HUB_OFFLINE is set"
+    if why := why_offline(place, offline):
         raise UserError(f"{place.missing(missing)}, and {why}: {place.by_hand()}")
-    if reason := hub_client.why_unreachable(place.repository):
-        raise UserError(
-            f"{place.missing(missing)}, and {hub_client.endpoint()} does not answer ({reason}): "
-            f"with a connection the same command fetches them; {place.by_hand()}"
-        )
     try:
-        revision, listed = hub_client.list_files(place.repository)
+        revision, listed = patiently(
+            lambda: hub_client.list_files(place.repository), hub_client.is_passing
+        )
     except hub_client.transport_errors() as error:
         what = f"data set {place.repository} cannot be listed"
         raise refusal(error, place.repository, what) from error
     files = {file.name: file for file in choose(listed)}
-    record = Record(place.repository, revision, files)
+    record = Record(place.repository, revision, files, name=place.name)
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,7 +92,8 @@ def fetch(place: Place, record: Record, names: list[str], show: bool) -> list[st
     """Bring files of a record to its folder; returns those that were not there, checked, already.
 
     Raises:
-        UserError: they do not fit on the disk, or cannot be fetched.
+        UserError: they do not fit on the disk, or cannot be fetched; without a connection known
+            within 2 s and the time that comparing takes.
     """
     if all(record.is_checked(place.folder, name) for name in names):
         return []
@@ -101,10 +101,55 @@ def fetch(place: Place, record: Record, names: list[str], show: bool) -> list[st
         # Another process may have fetched some meanwhile.
         record = record.after(Record.load(place.folder), place.folder)
         wanted = [name for name in names if not record.is_checked(place.folder, name)]
+        if wanted and (why := why_offline(place)):
+            require_whole(place, record, wanted, why)
+            return []
         _check_space(place.folder, [record.files[name] for name in wanted])
         if wanted:
             fetch_all(place.folder, record, wanted, show)
     return wanted
+
+
+def told_offline(offline: bool = False) -> str | None:
+    """Who says that the hub is not to be asked; None where nobody does."""
+    if offline:
+        return "--offline"
+    return "HF_HUB_OFFLINE is set" if hub_client.is_offline() else None
+
+
+def why_offline(place: Place, offline: bool = False) -> str | None:
+    """Why nothing can be fetched now, known within 2 s; None where the hub answers."""
+    if why := told_offline(offline):
+        return why
+    try:
+        patiently(lambda: hub_client.knock(place.repository), hub_client.has_hung_up)
+    except hub_client.transport_errors() as error:
+        reason = str(error) or type(error).__name__
+        return f"{hub_client.endpoint()} does not answer ({reason})"
+    return None
+
+
+def compare(folder: Path, record: Record, names: list[str]) -> dict[str, str]:
+    """Compare those files that lie there and are not known to be whole; notes the whole ones.
+
+    Returns:
+        what is wrong with those that are another content; they stay as they are.
+    """
+    there = [name for name in names if (folder / name).is_file()]
+    unknown, wrong = [name for name in there if not record.is_checked(folder, name)], {}
+    if not unknown:
+        return {}
+    total = sum((folder / name).stat().st_size for name in unknown) / 1e6
+    with track("compare", total, "MB") as bar:
+        for name in unknown:
+            path = folder / name
+            if fault := record.files[name].fault(path):
+                wrong[name] = fault
+            else:
+                record.checked[name] = path.stat().st_mtime_ns
+            bar.advance(path.stat().st_size / 1e6, name)
+    record.save(folder)
+    return wrong
 
 
 def recheck(folder: Path) -> None:
@@ -112,18 +157,33 @@ def recheck(folder: Path) -> None:
 
     Those that are another content stay as they are: the documents step fetches them again.
     """
-    record = Record.load(folder)
-    changed = [name for name in record.files if record.has_changed(folder, name)] if record else []
-    if not record or not changed:
-        return
-    total = sum((folder / name).stat().st_size for name in changed) / 1e6
-    with track("compare", total, "MB") as bar:
-        for name in changed:
-            path = folder / name
-            if record.files[name].fault(path) is None:
-                record.checked[name] = path.stat().st_mtime_ns
-            bar.advance(path.stat().st_size / 1e6, name)
-    record.save(folder)
+    if record := Record.load(folder):
+        changed = [name for name in record.files if record.has_changed(folder, name)]
+        compare(folder, record, changed)
+
+
+def require_whole(place: Place, record: Record, names: list[str], why: str) -> None:
+    """Compare files where nothing can be fetched.
+
+    Args:
+        why: nothing can, see `why_offline`.
+
+    Raises:
+        UserError: names one that is missing or is another content.
+    """
+    missing = [name for name in names if not (place.folder / name).is_file()]
+    if missing:
+        raise UserError(f"{place.missing(missing)}, and {why}: {place.by_hand()}")
+    for name, fault in compare(place.folder, record, names).items():
+        raise UserError(
+            f"{place.folder / name}: {fault}, so it is damaged or another file, and {why}: "
+            f"{place.by_hand()}; to use files of your own, remove {place.folder / RECORD}"
+        )
+
+
+def get_command(name: str, shards: int | None, folder: str) -> str:
+    """The command that fetches a set, as a user types it."""
+    return f"pgolf data get {name}{f' --shards {shards}' if shards else ''} --to {folder}"
 
 
 def identity(path: Path) -> list[Any]:

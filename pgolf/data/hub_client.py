@@ -19,6 +19,7 @@ from pgolf.data.hub_record import RemoteFile
 Answer = TypeVar("Answer")
 ANSWER_S, LISTING_S, STALL_S = 1.5, 60.0, 20.0
 LONGEST_WAIT_S = 600.0  # two of the hub's windows for counting requests
+DROPPED = {"ReadError", "WriteError", "RemoteProtocolError"}
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -43,16 +44,16 @@ def transport_errors() -> tuple[type[Exception], ...]:
     return HTTPError, ConnectionError, TimeoutError
 
 
-def why_unreachable(repository: str) -> str | None:
-    """Ask the hub for a sign of life; returns why there is none, within ANSWER_S."""
+def knock(repository: str) -> None:
+    """Ask the hub for a sign of life.
+
+    Raises:
+        transport_errors(): there is none within ANSWER_S.
+    """
     from huggingface_hub.utils import get_session
 
     address = f"{endpoint()}/api/datasets/{repository}"
-    try:
-        _within(ANSWER_S, lambda: get_session().head(address, timeout=ANSWER_S))
-    except transport_errors() as error:
-        return str(error) or type(error).__name__
-    return None
+    _within(ANSWER_S, lambda: get_session().head(address, timeout=ANSWER_S))
 
 
 def list_files(repository: str) -> tuple[str, list[RemoteFile]]:
@@ -116,6 +117,13 @@ def status_of(error: Exception) -> int | None:
 def is_passing(error: Exception) -> bool:
     """Whether a request may succeed when it is made again."""
     return status_of(error) in {None, *PASSING}
+
+
+def has_hung_up(error: Exception) -> bool:
+    """Whether someone was there: a connection was made, and dropped before the answer."""
+    # By name: releases of huggingface_hub use httpx or httpx2.
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, ConnectionResetError) or not kinds.isdisjoint(DROPPED)
 
 
 def asked_wait_s(error: Exception) -> float | None:

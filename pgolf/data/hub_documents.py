@@ -67,8 +67,10 @@ class PublishedDocuments:
         hub.recheck(self.path)
         if self._missing():
             self._plan()
-        else:
-            self.text.check()
+            return
+        if why := hub.told_offline():
+            self._require_whole(why)
+        self.text.check()
 
     def cache_key(self) -> dict[str, Any]:
         """The same before and after a download."""
@@ -104,9 +106,11 @@ class PublishedDocuments:
         """Fetch the file, or compare the one that lies there with the hub's.
 
         Raises:
-            UserError: as `hub.plan` and `hub.fetch`; `offline` fails only if it is missing.
+            UserError: as `hub.plan` and `hub.fetch`; `offline` fails only if the file is missing
+                or, by hub.json, has changed.
         """
-        if offline and not self._missing():
+        if (why := hub.told_offline(offline)) and not self._missing():
+            self._require_whole(why)
             return hub.answer(self.place, Record.load(self.path), [])
         record = self._plan(offline)
         return hub.answer(self.place, record, hub.fetch(self.place, record, [self.file], show))
@@ -121,6 +125,10 @@ class PublishedDocuments:
 
     def _missing(self) -> list[str]:
         return [] if (self.path / self.file).exists() else [self.file]
+
+    def _require_whole(self, why: str) -> None:
+        if record := Record.load(self.path):
+            hub.require_whole(self.place, record, [self.file], why)
 
     def _plan(self, offline: bool = False) -> Record:
         choose = functools.partial(hub.choose_file, place=self.place, name=self.file)

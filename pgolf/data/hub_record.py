@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,14 @@ class Record:
         revision: commit that the files are of.
         files: by the name that each has in the folder.
         checked: modification time (ns) of each file whose content was compared with the hub's.
+        name: of the set, for `pgolf data get`; "" where an earlier version wrote the record.
     """
 
     repository: str
     revision: str
     files: dict[str, RemoteFile]
     checked: dict[str, int] = field(default_factory=dict)
+    name: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> Record | None:
@@ -137,4 +139,4 @@ class Record:
             for name in lying
             if files[name].digest == earlier.files[name].digest
         }
-        return Record(self.repository, self.revision, dict(sorted(files.items())), checked)
+        return replace(self, files=dict(sorted(files.items())), checked=checked)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pgolf.data import hub
 from pgolf.data.hub_record import RECORD, Record, RemoteFile
-from pgolf.data.shards import PublishedFiles, find_published
+from pgolf.data.shards import PublishedFiles, find_published, of_kind
 from pgolf.errors import UserError
 
 FIRST = "fineweb_val_000000.bin"
@@ -41,10 +39,18 @@ class ShardFolder:
     ) -> None:
         self.dataset, self.folder, self.tokenizer = dataset, folder, tokenizer
         self.has_sidecars, self.train_shards = has_sidecars, train_shards
-        content = f"{tokenizer}, fineweb_val_*.bin, "
-        content += "fineweb_val_bytes_*.bin, " if has_sidecars else ""
-        content += f"fineweb_train_*.bin ({train_shards or 'at least one'})"
-        self.place = hub.Place(name, repository, folder, content)
+        self.name, self.repository = name, repository
+
+    @property
+    def place(self) -> hub.Place:
+        """Where the set goes, and how many shards it has: those asked for, else as in hub.json."""
+        content = f"{self.tokenizer}, fineweb_val_*.bin, "
+        content += "fineweb_val_bytes_*.bin, " if self.has_sidecars else ""
+        content += f"fineweb_train_*.bin ({self.train_shards or 'at least one'})"
+        record, shards = Record.load(self.folder), self.train_shards
+        if shards is None and record:
+            shards = len(of_kind("train", record.files)) or None
+        return hub.Place(self.name, self.repository, self.folder, content, shards)
 
     def missing(self) -> list[str]:
         """Names of missing files where hub.json knows them, else patterns of what is missing."""
@@ -72,7 +78,7 @@ class ShardFolder:
                 )
             )
         else:
-            found = find_published(self.folder)
+            found = find_published(self.folder, self.train_shards)
         sidecars = found.sidecars if self.has_sidecars else []
         return PublishedFiles(found.training[: self.train_shards], found.validation, sidecars)
 
@@ -105,16 +111,22 @@ class ShardFolder:
         """Fetch what is missing and compare what is there with the hub.
 
         Args:
-            offline: only look whether something is missing.
+            offline: only look whether something is missing or, by hub.json, has changed.
 
         Raises:
             UserError: as `hub.plan` and `hub.fetch`.
         """
-        if offline and not self.missing():
+        if (why := hub.told_offline(offline)) and not self.missing():
+            self.require_whole(why)
             return hub.answer(self.place, Record.load(self.folder), [])
         record = self.plan(offline)
         fetched = hub.fetch(self.place, record, self._names(record), show)
         return hub.answer(self.place, record, fetched)
+
+    def require_whole(self, why: str) -> None:
+        """Compare with hub.json what is not known to be whole; see `hub.require_whole`."""
+        if record := Record.load(self.folder):
+            hub.require_whole(self.place, record, self._names(record), why)
 
     def _record(self) -> Record:
         return Record.load(self.folder) or self.plan()
@@ -138,7 +150,7 @@ class ShardFolder:
 
     def _choose(self, listed: list[RemoteFile]) -> list[RemoteFile]:
         """Validation, sidecars, the first training shards and the tokenizer of a repository."""
-        repository = self.place.repository
+        repository = self.repository
         firsts = [f for f in listed if f.path.endswith(f"/{self.dataset}/{FIRST}")]
         first = hub.only(firsts, f"folder {self.dataset} with shards", self.place)
         folder = first.path.rpartition("/")[0]
@@ -161,8 +173,3 @@ class ShardFolder:
         models = [f for f in listed if f.name == self.tokenizer]
         model = hub.only(models, f"tokenizer {self.tokenizer}", self.place)
         return [model, *(inside[name] for name in names)]
-
-
-def of_kind(kind: str, names: Iterable[str]) -> list[str]:
-    """Names of training ("train") or validation ("val") shards or sidecars ("val_bytes")."""
-    return sorted(name for name in names if re.fullmatch(rf"fineweb_{kind}_\d{{6}}\.bin", name))

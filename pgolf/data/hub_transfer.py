@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 from pgolf.data import hub_client
 from pgolf.data.hub_record import Record, RemoteFile
@@ -15,6 +16,7 @@ from pgolf.errors import RunFailed, UserError
 from pgolf.files import explain_os_error
 from pgolf.progress import Bar, track
 
+Answer = TypeVar("Answer")
 PARALLEL = 8
 RETRIES = 6  # in a row that brought nothing: about a minute
 FIRST_WAIT_S, WAIT_FACTOR = 1.0, 2.0
@@ -22,10 +24,19 @@ FETCHES = 2  # of a file whose content is wrong
 
 
 class Patience:
-    """Waits longer after each failure in a row: 1, 2, 4 ... seconds, or as long as the hub asks."""
+    """Waits longer after each failure in a row: 1, 2, 4 ... seconds, or as long as the hub asks.
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop, self._failures = stop, 0
+    Args:
+        stop: ends a wait, and with it all hope.
+        is_passing: says which errors are worth another try.
+    """
+
+    def __init__(
+        self,
+        stop: threading.Event,
+        is_passing: Callable[[Exception], bool] = hub_client.is_passing,
+    ) -> None:
+        self._stop, self._is_passing, self._failures = stop, is_passing, 0
 
     def reward(self) -> None:
         """Something came: begin counting anew."""
@@ -34,12 +45,26 @@ class Patience:
     def wait_after(self, error: Exception) -> None:
         """Wait, or raise the error when it will not pass or has come too often."""
         self._failures += 1
-        if not hub_client.is_passing(error) or self._failures > RETRIES:
+        if not self._is_passing(error) or self._failures > RETRIES:
             raise error
         seconds = FIRST_WAIT_S * WAIT_FACTOR ** (self._failures - 1)
         self._stop.wait(max(seconds, hub_client.asked_wait_s(error) or 0.0))
         if self._stop.is_set():
             raise error
+
+
+def patiently(ask: Callable[[], Answer], is_passing: Callable[[Exception], bool]) -> Answer:
+    """The answer to a small request, which is made again after errors that may pass.
+
+    Raises:
+        transport_errors(): one that does not pass, or the last of RETRIES + 1.
+    """
+    patience = Patience(threading.Event(), is_passing)
+    while True:
+        try:
+            return ask()
+        except hub_client.transport_errors() as error:
+            patience.wait_after(error)
 
 
 class Progress:

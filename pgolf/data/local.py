@@ -16,7 +16,7 @@ from pgolf.errors import UserError
 from pgolf.progress import track
 from pgolf.protocols import Tokenizer
 
-VERSION = 2  # raised whenever the same files would give other documents
+VERSION = 3  # raised whenever the same files would give other documents
 
 
 class LocalText:

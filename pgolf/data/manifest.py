@@ -98,7 +98,8 @@ class Manifest:
             unknown.
         split_rule: how documents were divided into training and validation, in words.
         duplicates_removed: documents left out since the same text came before.
-        training_documents_dropped: training documents left out since they are in validation.
+        training_documents_dropped: training documents left out since they are in validation, or
+            have the tokens of a document there.
         roundtrip: `{documents, exact}` of validation, where `exact` ones decode to what they were;
             None where there is no text to compare with.
     """

@@ -6,7 +6,6 @@ which is opened next), and the documents step fetches the rest.
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pgolf.data import hub
+from pgolf.data.agreement import compare_samples
 from pgolf.data.hub_shards import ShardFolder
 from pgolf.data.manifest import File, Manifest, Shard, Split
 from pgolf.data.pool import ordered_map
@@ -31,7 +31,6 @@ INVENTORY, FIRST = "shards.json", "fineweb_val_000000.bin"
 OFFICIAL_DOCUMENTS = 50_000
 SEQ_LEN = 2048  # published totals are those of whole sequences of this length
 MOST_BYTES_A_TOKEN = 32
-SAMPLE_DOCUMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,8 @@ class PublishedShards:
         if self.shards.missing():
             self.shards.plan_and_fetch_tokenizer()
             return
+        if why := hub.told_offline():
+            self.shards.require_whole(why)
         files = self.shards.files()
         for tokens, sidecar in zip(files.validation, files.sidecars, strict=False):
             check_sidecar(tokens, sidecar)
@@ -246,22 +247,18 @@ def check_ids(shards: list[Seen], vocab_size: int) -> None:
 
 
 def check_tokenizer(ids: np.ndarray, tokenizer: Tokenizer, source: Path) -> None:
-    """Decode the first documents and encode them again: most have to come back as they are.
-
-    Not all, since a normalised text may read otherwise than the text it came from.
+    """Decode samples and encode them again; see agreement.py.
 
     Args:
         ids: of a validation shard, uint16 [n].
 
     Raises:
-        UserError: fewer than half do, so another tokenizer made the ids.
+        UserError: another tokenizer made the ids.
     """
-    starts = np.flatnonzero(ids == tokenizer.bos_id)[: SAMPLE_DOCUMENTS + 1]
-    documents = [ids[a + 1 : b] for a, b in itertools.pairwise(starts)]
-    same = sum(np.array_equal(tokenizer.encode(tokenizer.decode(d))[0], d) for d in documents)
-    if not len(starts) or same < len(documents) / 2:
+    found = compare_samples(ids, None, tokenizer)
+    fault = found.fault() if found.samples else f"no document begins with BOS ({tokenizer.bos_id})"
+    if fault:
         raise UserError(
-            f"{source}: only {same} of the first {len(documents)} validation documents are "
-            "what this tokenizer makes of their text: give the one that made the shards "
-            "(tokenizer=... tokenizer.path=...)"
+            f"{source}: {fault}: give the tokenizer that made the shards (tokenizer=... "
+            "tokenizer.path=...)"
         )

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def _ray() -> Any:
+def connect() -> Any:
     """Ray, connected to the cluster that RAY_ADDRESS names, or to one started on this machine.
 
     Raises:
@@ -32,7 +32,7 @@ def _ray() -> Any:
 
 def usable_cpus() -> int:
     """Number of cores of the cluster."""
-    return max(1, int(_ray().cluster_resources().get("CPU", 1)))
+    return max(1, int(connect().cluster_resources().get("CPU", 1)))
 
 
 def ordered_map(
@@ -44,7 +44,7 @@ def ordered_map(
         UserError: Ray is not installed.
         RunFailed: a machine or a process was lost more often than Ray repeats a task.
     """
-    ray = _ray()
+    ray = connect()
     task = ray.remote(function_of_item).options(num_cpus=1)
     work = ray.put(function)
     waiting: deque[Any] = deque()

@@ -6,7 +6,7 @@ Token ids and byte sidecars share it, so a file's name or the manifest has to sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,36 +117,56 @@ class PublishedFiles:
     sidecars: list[Path]
 
 
-def find_published(folder: Path) -> PublishedFiles:
-    """Tell the files of a published folder apart by their whole names.
+def of_kind(kind: str, names: Iterable[str]) -> list[str]:
+    """Names of training ("train") or validation ("val") shards or sidecars ("val_bytes").
 
-    `fineweb_val_*` would match the sidecars `fineweb_val_bytes_*` too, which once were read as
-    tokens (first version of PR #1738).
+    By their whole names: `fineweb_val_*` would match the sidecars `fineweb_val_bytes_*` too, which
+    once were read as tokens (first version of PR #1738).
+    """
+    return sorted(name for name in names if re.fullmatch(rf"fineweb_{kind}_\d{{6}}\.bin", name))
+
+
+def without_gaps(kind: str, names: Iterable[str]) -> list[str]:
+    """Names from number 000000 to the last one of a kind, also those that are not among `names`."""
+    last = max((int(name[-10:-4]) for name in of_kind(kind, names)), default=-1)
+    return [f"fineweb_{kind}_{number:06d}.bin" for number in range(last + 1)]
+
+
+def find_published(folder: Path, train_shards: int | None = None) -> PublishedFiles:
+    """Tell the files of a published folder apart.
+
+    Args:
+        train_shards: take the first training shards only; None takes all.
 
     Raises:
-        UserError: validation shards are missing, or some have a sidecar and others have not.
+        UserError: a shard is missing between others, there are none for validation, or some have a
+            sidecar and others have not.
     """
+    names = {path.name for path in _entries(folder)}
     training, validation, sidecars = (
-        sorted(p for p in _entries(folder) if re.fullmatch(rf"fineweb_{kind}_\d{{6}}\.bin", p.name))
-        for kind in ("train", "val", "val_bytes")
+        of_kind(kind, names) for kind in ("train", "val", "val_bytes")
     )
-    numbers = [path.stem.rpartition("_")[2] for path in validation]
-    if not numbers:
+    training = training[:train_shards]
+    if not validation:
         raise UserError(
             f"{folder}: no validation shards (fineweb_val_000000.bin ...) and no manifest.json: "
             "put the published files there, or name the folder that has them"
         )
-    if numbers != [f"{i:06d}" for i in range(len(numbers))]:
-        raise UserError(
-            f"{folder}: validation shards {', '.join(numbers)} are not numbered 000000, 000001 "
-            "and so on: copy the missing ones, validation has to be whole"
-        )
-    if sidecars and [path.stem.rpartition("_")[2] for path in sidecars] != numbers:
+    for kind, found in (("train", training), ("val", validation)):
+        missing = [name for name in without_gaps(kind, found) if name not in names]
+        if missing:
+            raise UserError(
+                f"{folder / missing[0]}: missing, but there are later ones up to {found[-1]}: "
+                "copy it there, or fetch it by `pgolf data get`"
+            )
+    if sidecars and [name[-10:] for name in sidecars] != [name[-10:] for name in validation]:
         raise UserError(
             f"{folder}: {len(sidecars)} byte sidecars (fineweb_val_bytes_*.bin) for "
             f"{len(validation)} validation shards: copy the missing ones"
         )
-    return PublishedFiles(training, validation, sidecars)
+    return PublishedFiles(
+        *([folder / name for name in n] for n in (training, validation, sidecars))
+    )
 
 
 def _entries(folder: Path) -> list[Path]:

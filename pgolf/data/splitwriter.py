@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pgolf.data.journal import Entry, Journal
+from pgolf.data.journal import Counts, Entry, Journal
 from pgolf.data.manifest import File, Shard
+from pgolf.data.seen import Seen
 from pgolf.data.shards import shard_writer
 
 
@@ -18,18 +19,40 @@ class Encoded:
 
     Args:
         ids, raw_bytes: uint16 [n] each.
-        lengths: tokens of each document with its BOS, int64 [documents].
+        lengths: tokens of each document with its BOS, int64 [documents]; 0 for a dropped one.
+        sizes: UTF-8 bytes of each document, int64 [documents].
         exact: whether each decodes to what it was, bool [documents].
+        keys: of each document's ids, see `key_of_ids`.
     """
 
     ids: np.ndarray
     raw_bytes: np.ndarray
     lengths: np.ndarray
+    sizes: np.ndarray
     exact: np.ndarray
+    keys: list[bytes]
 
     @property
     def num_exact(self) -> int:
         return int(self.exact.sum())
+
+    def without(self, dropped: Seen) -> Encoded:
+        """The documents with none of the tokens of those whose keys are given."""
+        drop = np.array([key in dropped for key in self.keys], bool)
+        if not drop.any():
+            return self
+        kept, lengths = ~np.repeat(drop, self.lengths), np.where(drop, 0, self.lengths)
+        return replace(self, ids=self.ids[kept], raw_bytes=self.raw_bytes[kept], lengths=lengths)
+
+    def added_to(self, counts: Counts, documents: int) -> Counts:
+        """The counts with the first so many of these documents."""
+        dropped = self.lengths[:documents] == 0
+        return Counts(
+            counts.documents + documents,
+            counts.exact + int(self.exact[:documents].sum()),
+            counts.dropped + int(dropped.sum()),
+            counts.dropped_bytes + int(self.sizes[:documents][dropped].sum()),
+        )
 
 
 class SplitWriter:
@@ -43,7 +66,7 @@ class SplitWriter:
         shard_tokens: most tokens of a shard.
 
     Attributes:
-        num_documents, num_exact: as in `Entry`, of the last token that was written.
+        counts: as in `Entry`, of the last token that was written.
     """
 
     def __init__(
@@ -53,8 +76,7 @@ class SplitWriter:
         self.sidecar, self.shard_tokens = sidecar, shard_tokens
         kept = journal.whole(split)
         self.shards = [entry.shard for entry in kept]
-        self.num_documents = kept[-1].num_documents if kept else 0
-        self.num_exact = kept[-1].num_exact if kept else 0
+        self.counts = kept[-1].counts if kept else Counts()
         self._skip_tokens = kept[-1].skip_tokens if kept else 0
         self._open: ExitStack | None = None
         self._num_tokens = self._raw_bytes = 0
@@ -72,7 +94,7 @@ class SplitWriter:
 
     def append(self, encoded: Encoded) -> None:
         """Write documents; of the first one, what is in a kept shard already is left out."""
-        ends, before = np.cumsum(encoded.lengths), (self.num_documents, self.num_exact)
+        ends, before = np.cumsum(encoded.lengths), self.counts
         start, num_tokens = self._skip_tokens, len(encoded.ids)
         while start < num_tokens:
             if self._num_tokens == self.shard_tokens:
@@ -82,10 +104,11 @@ class SplitWriter:
             stop = min(num_tokens, start + self.shard_tokens - self._num_tokens)
             self._write(encoded.ids[start:stop], encoded.raw_bytes[start:stop])
             whole = int(np.searchsorted(ends, stop, side="right"))
-            self.num_documents = before[0] + whole
-            self.num_exact = before[1] + int(encoded.exact[:whole].sum())
+            self.counts = encoded.added_to(before, whole)
             self._skip_tokens = stop - (int(ends[whole - 1]) if whole else 0)
             start = stop
+        # The same again, but where all of them were dropped and nothing was written.
+        self.counts, self._skip_tokens = encoded.added_to(before, len(encoded.lengths)), 0
 
     def _write(self, ids: np.ndarray, raw_bytes: np.ndarray) -> None:
         self._tokens.append(ids)
@@ -114,6 +137,5 @@ class SplitWriter:
         sidecar = File.of(folder, counts) if self.sidecar else None
         shard = Shard(File.of(folder, tokens), sidecar, self._num_tokens, self._raw_bytes)
         self.shards.append(shard)
-        place = self.num_documents, self._skip_tokens, self.num_exact
-        self.journal.add(self.split, Entry(shard, *place))
+        self.journal.add(self.split, Entry(shard, self.counts, self._skip_tokens))
         self._num_tokens = 0

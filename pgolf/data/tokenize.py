@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 from pgolf.data import pool, ray_pool
 from pgolf.data.blocks import save_block_sums
 from pgolf.data.corpus import CORPUS, Corpus, documents_of
-from pgolf.data.journal import Journal
+from pgolf.data.journal import JOURNAL, Counts, Journal
 from pgolf.data.manifest import Manifest, Split
+from pgolf.data.seen import Seen
 from pgolf.data.splitwriter import Encoded, SplitWriter
-from pgolf.errors import RunFailed
+from pgolf.data.token_keys import key_of_ids, keys_of_shards
+from pgolf.errors import RunFailed, UserError
 from pgolf.files import sha256_file
 from pgolf.hardware import usable_cpus
 from pgolf.progress import track
@@ -29,6 +32,8 @@ CHUNK_BYTES = 1 << 19
 # A process takes about as long to start as to encode this much.
 BYTES_PER_PROCESS = 4_000_000
 PREFIXES = {"training": "train", "validation": "val"}
+# What the normalisers of published models turn into white space, besides white space.
+BLANKS = {"\u2581", "\ufffd"}
 
 
 @dataclass(frozen=True)
@@ -61,32 +66,41 @@ def tokenize_documents(
     show: bool,
     work: Work | None = None,
 ) -> Manifest:
+    """As `encode_documents`, for a folder that is finished for good: without the journal."""
+    manifest = encode_documents(documents, tokenizer, folder, show, work or Work())
+    (folder / JOURNAL).unlink()
+    return manifest
+
+
+def encode_documents(
+    documents: Path, tokenizer: Tokenizer, folder: Path, show: bool, work: Work
+) -> Manifest:
     """Write `tokenizer/`, shards of both splits, the validation sidecar and manifest.json.
 
-    A document is stored as BOS, which stands for 0 bytes, and its tokens. Where a killed process
-    has begun the same in the folder, its tokenizer and its finished shards are kept.
+    A document is stored as BOS, which stands for 0 bytes, and its tokens. Training documents with
+    the tokens of a validation document are left out. Where another process has begun the same in
+    the folder, its tokenizer and its whole shards are kept.
 
     Args:
         documents: a folder that `corpus_writer` made.
         tokenizer: fitted here, on the training split only.
 
     Raises:
-        UserError: the text does not suffice for the tokenizer, or it refuses a document.
+        UserError: the text does not suffice for the tokenizer, it refuses a document, or nothing
+            is left for training.
         RunFailed: the tokenizer counts other bytes than a document has.
     """
-    work = work or Work()
-    corpus, saved = Corpus.load(documents), folder / "tokenizer"
-    journal = open_journal(documents, folder, work)
-    if journal.found:
-        tokenizer.load(saved)
-    else:
-        texts = documents_of(documents, "training")
-        tokenizer.fit(_shown(texts, corpus.document_bytes["training"], "tokenizer", show))
-        tokenizer.save(saved)
-        journal.save()
+    corpus, journal = Corpus.load(documents), open_journal(documents, folder, work)
+    _fit(tokenizer, journal, documents, corpus, show)
     encode = functools.partial(_encode_split, corpus, documents, tokenizer, journal, show, work)
-    training, _ = encode("training")
-    validation, num_exact = encode("validation")
+    validation, held_out = encode("validation", Seen())
+    paths = [folder / shard.tokens.path for shard in validation.shards]
+    training, taken = encode("training", keys_of_shards(paths, tokenizer.bos_id))
+    if not training.num_documents:
+        raise UserError(
+            f"no text is left for training: all {taken.dropped} documents have the same tokens as "
+            "a validation document, apart from white space say; give other text, or another rule"
+        )
     manifest = Manifest(
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
@@ -95,13 +109,28 @@ def tokenize_documents(
         official_validation=corpus.official_validation,
         split_rule=corpus.split_rule,
         duplicates_removed=corpus.duplicates_removed,
-        training_documents_dropped=corpus.training_documents_dropped,
-        roundtrip={"documents": corpus.num_documents["validation"], "exact": num_exact},
+        training_documents_dropped=corpus.training_documents_dropped + taken.dropped,
+        roundtrip={"documents": corpus.num_documents["validation"], "exact": held_out.exact},
     )
     save_block_sums(folder, manifest)
     manifest.save(folder)
-    journal.remove()
     return manifest
+
+
+def _fit(
+    tokenizer: Tokenizer, journal: Journal, documents: Path, corpus: Corpus, show: bool
+) -> None:
+    """Load the tokenizer that the shards were begun with, or fit it anew."""
+    saved = journal.folder / "tokenizer"
+    with suppress(UserError):  # missing or damaged
+        if journal.tokenizer is not None:
+            tokenizer.load(saved)
+            if tokenizer.fingerprint == journal.tokenizer:
+                return
+    texts = documents_of(documents, "training")
+    tokenizer.fit(_shown(texts, corpus.document_bytes["training"], "tokenizer", show))
+    tokenizer.save(saved)
+    journal.begin(tokenizer.fingerprint)
 
 
 def open_journal(documents: Path, folder: Path, work: Work) -> Journal:
@@ -118,15 +147,22 @@ def _encode_split(
     show: bool,
     work: Work,
     name: str,
-) -> tuple[Split, int]:
-    """Write a split's shards; returns it and how many documents decode exactly (validation)."""
+    dropped: Seen,
+) -> tuple[Split, Counts]:
+    """Write a split's shards; returns it and what its documents were.
+
+    Args:
+        dropped: keys of documents that are left out.
+    """
     num_bytes, validation = corpus.document_bytes[name], name == "validation"
     texts = _shown(documents_of(documents, name), num_bytes, f"encode {PREFIXES[name]}", show)
     with SplitWriter(journal, name, PREFIXES[name], validation, work.shard_tokens) as writer:
-        left = islice(texts, writer.num_documents, None)
+        left = islice(texts, writer.counts.documents, None)
         for encoded in _encode(left, tokenizer, journal.folder, work, num_bytes, validation):
-            writer.append(encoded)
-    return Split(writer.shards, corpus.num_documents[name], num_bytes), writer.num_exact
+            writer.append(encoded.without(dropped))
+    counts = writer.counts
+    num_documents = corpus.num_documents[name] - counts.dropped
+    return Split(writer.shards, num_documents, num_bytes - counts.dropped_bytes), counts
 
 
 def _shown(texts: Iterable[str], num_bytes: int, label: str, show: bool) -> Iterator[str]:
@@ -191,6 +227,7 @@ def encode_chunk(tokenizer: Tokenizer, decode: bool, texts: list[str]) -> Encode
     ids: list[np.ndarray] = []
     raw_bytes: list[np.ndarray] = []
     exact: list[bool] = []
+    keys: list[bytes] = []
     for text in texts:
         ids_of, bytes_of = tokenizer.encode(text)
         check_bytes(text, int(bytes_of.sum(dtype=np.int64)))
@@ -199,15 +236,18 @@ def encode_chunk(tokenizer: Tokenizer, decode: bool, texts: list[str]) -> Encode
         ids += [bos, ids_of]
         raw_bytes += [nothing, bytes_of]
         exact.append(decode and tokenizer.decode(ids_of) == text)
+        keys.append(key_of_ids(ids_of))
     lengths = np.array([1 + len(ids_of) for ids_of in ids[1::2]])
-    return Encoded(np.concatenate(ids), np.concatenate(raw_bytes), lengths, np.array(exact))
+    sizes = np.array([len(text.encode("utf-8")) for text in texts])
+    joined = np.concatenate(ids), np.concatenate(raw_bytes)
+    return Encoded(*joined, lengths, sizes, np.array(exact), keys)
 
 
 def check_bytes(text: str, counted: int) -> None:
     """Raise RunFailed unless the tokens stand for the document's bytes.
 
-    Tokenizers that normalise may leave out white space and invisible characters at either end:
-    then fewer bytes are counted, which costs the score. More would be a false gain.
+    Tokenizers that normalise may leave out white space, invisible characters and BLANKS at either
+    end: then fewer bytes are counted, which costs the score. More would be a false gain.
     """
     size = len(text.encode("utf-8"))
     if counted == size:
@@ -225,4 +265,4 @@ def check_bytes(text: str, counted: int) -> None:
 
 
 def _is_blank(character: str) -> bool:
-    return character.isspace() or not character.isprintable()
+    return character.isspace() or not character.isprintable() or character in BLANKS

@@ -12,20 +12,29 @@ from pathlib import Path
 
 import numpy as np
 
-from pgolf.data.blocks import BLOCK_BYTES, damaged_block
+from pgolf.data.agreement import Agreement, compare_samples
+from pgolf.data.blocks import DOCUMENTS
 from pgolf.data.faults import Check, Files
-from pgolf.data.manifest import MANIFEST, File, Manifest, Shard, Split
-from pgolf.data.shards import HEADER_BYTES, VALUE, find_published, read_shard, shard_length
+from pgolf.data.hub_record import RECORD
+from pgolf.data.manifest import MANIFEST, Manifest
+from pgolf.data.shards import HEADER_BYTES, VALUE
+from pgolf.data.verify_files import (
+    AGAIN,
+    check_prepared,
+    check_published,
+    list_published,
+    read_manifest,
+    usable_shards,
+)
 from pgolf.data.verify_text import check_text
 from pgolf.errors import UserError
-from pgolf.files import sha256_file
 from pgolf.progress import track
 from pgolf.protocols import Tokenizer
 from pgolf.tokenizer.store import open_tokenizer
 
 SPLITS = ("training", "validation")
-AGAIN = "copy the file again or prepare again"
 BLOCK_TOKENS = 1 << 22
+LEAST_SAMPLES = 8  # of a shard, to say that it alone is another tokenizer's
 
 
 def verify_folder(
@@ -36,140 +45,102 @@ def verify_folder(
     Args:
         documents: raw validation documents to compare with; None takes those that the folder has
             itself, and without any the tokens are compared with their own decoded text.
-        tokenizer: for a folder that has none of its own (published shards).
+        tokenizer: for a folder that has none of its own (published shards); for another one it is
+            compared with the folder's.
     """
-    manifest, first = _manifest(folder)
-    if manifest is None:
+    named = (folder / RECORD).exists() or any(folder.glob("fineweb_*.bin"))
+    is_published = named and not (folder / MANIFEST).exists()
+    manifest, first = list_published(folder) if is_published else read_manifest(folder)
+    if first.faults:
         return [first]
-    checks = [first, *(_check_files(folder, manifest) if (folder / MANIFEST).exists() else [])]
-    usable = {name: _usable(folder, getattr(manifest, name)) for name in SPLITS}
-    judged = _tokenizer(folder, manifest, tokenizer)
-    checks.append(judged[1])
-    if judged[0] is None:
+    if manifest is None:
+        return [first, *check_published(folder, None, show)]
+    checks = [first, *(check_published if is_published else check_prepared)(folder, manifest, show)]
+    usable = {name: usable_shards(folder, getattr(manifest, name)) for name in SPLITS}
+    if is_published:
+        judged, check = _given(usable, tokenizer)
+    else:
+        judged, check = _own(folder, manifest, tokenizer)
+    checks.append(check)
+    if judged is None:
         names = ("ids", "documents", "bytes", "disjoint")
         return [*checks, *(Check(name).skip("no suitable tokenizer") for name in names)]
-    tokenizer = judged[0]
-    text = documents or folder / "documents" / "validation.jsonl.zst"
+    text, remedy = documents, "give other --documents"
+    damaged = {fault.file for check in checks for fault in check.faults}
+    if text is None and (folder / DOCUMENTS).exists() and str(folder / DOCUMENTS) not in damaged:
+        text, remedy = folder / DOCUMENTS, AGAIN
+    return [*checks, *_check_tokens(usable, manifest, judged, text, remedy, show)]
+
+
+def _check_tokens(
+    usable: dict[str, Files],
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+    documents: Path | None,
+    remedy: str,
+    show: bool,
+) -> list[Check]:
+    """What can be said of the ids with the tokenizer that made them; see `check_text`."""
+    bos_id, validation = tokenizer.bos_id, usable["validation"]
+    places = list(split_documents(validation, bos_id))
     exact = manifest.roundtrip is not None and len(set(manifest.roundtrip.values())) == 1
     return [
-        *checks,
         _check_ids(usable, tokenizer.vocab_size),
-        _check_bos(usable, manifest, tokenizer.bos_id),
-        check_text(
-            usable["validation"],
-            list(split_documents(usable["validation"], tokenizer.bos_id)),
-            tokenizer,
-            text if text.exists() else None,
-            exact,
-            show,
-        ),
-        _check_disjoint(usable, tokenizer.bos_id, show),
+        _check_bos(usable, manifest, bos_id),
+        check_text(validation, places, tokenizer, documents, remedy, exact, show),
+        _check_disjoint(usable, bos_id, show),
     ]
 
 
-def _manifest(folder: Path) -> tuple[Manifest | None, Check]:
-    """The manifest, or for published files one made of what is there."""
-    check = Check("manifest")
-    try:
-        if (folder / MANIFEST).exists() or not list(folder.glob("fineweb_*.bin")):
-            manifest = Manifest.load(folder)
-            num_files = sum(len(s.files()) for n in SPLITS for s in getattr(manifest, n).shards)
-            check.about = f"{num_files} files, {manifest.split_rule}"
-            return manifest, check
-        found = find_published(folder)
-        validation = [_shard(*pair) for pair in zip_longest(found.validation, found.sidecars)]
-        training = [_shard(path, None) for path in found.training]
-    except UserError as error:
-        remedy = "finish `pgolf data prepare`, or name a folder of shards"
-        check.fault(folder / MANIFEST, 0, str(error), remedy)
-        return None, check
-    except OSError as error:
-        check.fault(folder, 0, f"cannot be read ({error.strerror})", "make it readable")
-        return None, check
-    check.about = f"none: published files, {len(training)} for training; no hashes to compare with"
-    splits = Split(training, None, None), Split(validation, None, None)
-    return Manifest("", 0, *splits, None, "as published", None, None, None), check
-
-
-def _shard(tokens: Path, sidecar: Path | None) -> Shard:
-    file = None if sidecar is None else File(sidecar.name, shard_length(sidecar), "")
-    num_tokens = shard_length(tokens)
-    return Shard(File(tokens.name, num_tokens, ""), file, num_tokens, None)
-
-
-def _check_files(folder: Path, manifest: Manifest) -> list[Check]:
-    """Header and size, then sha256, of every file that the manifest lists."""
-    shape, content, num_bytes = Check("files"), Check("sha256"), 0
-    for file in [f for n in SPLITS for s in getattr(manifest, n).shards for f in s.files()]:
-        path = folder / file.path
-        if not path.is_file():
-            shape.fault(path, 0, "the file is missing", "put it back or prepare again")
-            continue
-        size = path.stat().st_size
-        num_bytes += size
-        try:
-            shard_length(path)
-        except UserError as error:
-            shape.fault(path, size if size < file.size else 0, str(error), AGAIN)
-            continue
-        if size != file.size:
-            what = f"{size} bytes, {MANIFEST} says {file.size}"
-            shape.fault(path, min(size, file.size), what, AGAIN)
-        elif sha256_file(path) != file.sha256:
-            block = damaged_block(folder, file.path)
-            where = f" (it differs within the {BLOCK_BYTES} bytes from there)" if block else ""
-            what = f"its sha256 is not that of {MANIFEST}{where}"
-            content.fault(path, block.start if block else 0, what, AGAIN)
-    shape.about = content.about = f"{num_bytes:,} bytes"
-    return [shape, content]
-
-
-def _usable(folder: Path, split: Split) -> Files:
-    """The shards of a split that can be read."""
-    paths, ids, sidecars, counts = [], [], [], []
-    for shard in split.shards:
-        path = folder / shard.tokens.path
-        try:
-            values = read_shard(path)
-        except UserError:
-            continue
-        paths.append(path)
-        ids.append(values)
-        if shard.sidecar is not None:
-            try:
-                beside = read_shard(folder / shard.sidecar.path)
-            except UserError:
-                continue
-            sidecars.append(folder / shard.sidecar.path)
-            counts.append(beside)
-    fits = [len(values) for values in ids] == [len(values) for values in counts]
-    return Files(paths, ids, sidecars, counts if fits else None, len(ids) == len(split.shards))
-
-
-def _tokenizer(
+def _own(
     folder: Path, manifest: Manifest, given: Tokenizer | None
 ) -> tuple[Tokenizer | None, Check]:
-    """The folder's tokenizer if it is the one that made the ids, or the given one."""
+    """The folder's tokenizer if it is the one that made the ids."""
     check, saved = Check("tokenizer"), folder / "tokenizer"
-    if not manifest.tokenizer_fingerprint:
-        if given is None:
-            return None, check.skip("give tokenizer=NAME tokenizer.path=MODEL")
-        check.about = "as given"
-        return given, check
     try:
         tokenizer = open_tokenizer(saved)
     except UserError as error:
         check.fault(saved, 0, str(error), "put the folder back or prepare again")
         return None, check
-    expected = manifest.tokenizer_fingerprint
-    if tokenizer.fingerprint != expected or tokenizer.vocab_size != manifest.vocab_size:
-        what = (
-            f"another tokenizer ({tokenizer.vocab_size} ids, {tokenizer.fingerprint[:12]}) than "
-            f"the one that made the shards ({manifest.vocab_size} ids, {expected[:12]})"
-        )
+    made = manifest.vocab_size, manifest.tokenizer_fingerprint
+    check.about = _identity(*made)
+    if (tokenizer.vocab_size, tokenizer.fingerprint) != made:
+        found = _identity(tokenizer.vocab_size, tokenizer.fingerprint)
+        what = f"another tokenizer ({found}) than the one that made the shards ({check.about})"
         check.fault(saved / "tokenizer.json", 0, what, "put that one back or prepare again")
         return None, check
-    check.about = f"{tokenizer.vocab_size} ids, {expected[:12]}"
+    if given is not None and (given.vocab_size, given.fingerprint) != made:
+        found = _identity(given.vocab_size, given.fingerprint)
+        what = f"these shards were made by {check.about}, tokenizer=... names another one ({found})"
+        check.fault(saved / "tokenizer.json", 0, what, "leave tokenizer=... out, or name that one")
+    return tokenizer, check
+
+
+def _identity(vocab_size: int, fingerprint: str) -> str:
+    return f"{vocab_size} ids, {fingerprint[:12]}"
+
+
+def _given(usable: dict[str, Files], tokenizer: Tokenizer | None) -> tuple[Tokenizer | None, Check]:
+    """The given tokenizer if samples of the shards are what it makes of their text."""
+    check = Check("tokenizer")
+    if tokenizer is None:
+        return None, check.skip("give tokenizer=NAME tokenizer.path=MODEL")
+    found: dict[Path, Agreement] = {}
+    for files in usable.values():
+        counted = zip_longest(files.ids, files.counts or [])
+        for path, (ids, counts) in zip(files.paths, counted, strict=True):
+            found[path] = compare_samples(ids, counts, tokenizer)
+    total = sum(found.values(), Agreement())
+    check.about = f"as given, {total.same} of {total.samples} samples are its"
+    if fault := total.fault():
+        remedy = "give the tokenizer that made these shards (tokenizer=NAME tokenizer.path=MODEL)"
+        first = [*usable["validation"].paths, *usable["training"].paths][0]
+        check.fault(first, 0, f"wrong tokenizer: {fault}", remedy)
+        return None, check
+    for path, one in found.items():
+        if one.samples >= LEAST_SAMPLES and (fault := one.fault()):
+            what = f"made by another tokenizer than the other shards: {fault}"
+            check.fault(path, 0, what, "take the shards of one set")
     return tokenizer, check
 
 

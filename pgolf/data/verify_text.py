@@ -10,12 +10,13 @@ import numpy as np
 
 from pgolf.data.documents import read_documents
 from pgolf.data.faults import Check, Files
+from pgolf.data.shards import shard_length
 from pgolf.data.tokenize import check_bytes
+from pgolf.data.verify_files import AGAIN
 from pgolf.errors import RunFailed, UserError
 from pgolf.progress import track
 from pgolf.protocols import Tokenizer
 
-AGAIN = "copy the file again or prepare again"
 # A tokenizer that loses text decodes it a little otherwise than it was. On FineWeb 99.98% of the
 # counts of CaseOps still agree with the decoded text, of another sidecar's about every fifth.
 LEAST_AGREEMENT, UNKNOWN = 0.9, -1
@@ -26,6 +27,7 @@ def check_text(
     places: list[range],
     tokenizer: Tokenizer,
     documents: Path | None,
+    remedy: str,
     exact: bool,
     show: bool,
 ) -> Check:
@@ -34,17 +36,19 @@ def check_text(
     Args:
         places: of each document's tokens.
         documents: raw validation documents in their order; there may be more behind them.
+        remedy: where these cannot be read, or are too few.
         exact: the tokenizer gives back every document, so decoded text is the raw one.
     """
     check = Check("bytes")
-    if not files.whole:
-        return check.skip("validation shards are missing or damaged")
+    if not files.whole or not files.has_sidecars:
+        return check.skip("validation shards or sidecars are missing or damaged")
     if not files.sidecars:
         return check.skip("there are no byte sidecars")
     if files.counts is None:
-        path = files.sidecars[0]
-        what = "the sidecars have other lengths than their tokens: they are not of one set"
-        check.fault(path, 0, what, AGAIN)
+        what = "its length is not that of its tokens: the two are not of one set"
+        for path, ids in zip(files.sidecars, files.ids, strict=True):
+            if shard_length(path) != len(ids):
+                check.fault(path, 0, what, AGAIN)
         return check
     ids, counts = np.concatenate(files.ids), np.concatenate(files.counts)
     comparison = _Comparison(check, files, tokenizer, ids, counts)
@@ -53,12 +57,12 @@ def check_text(
             for place, text in _texts(places, tokenizer, ids, documents):
                 if text is None:
                     what = f"{documents} ends before this document"
-                    check.fault(*files.place(place.start - 1), what, "give the documents of all")
+                    check.fault(*files.place(place.start - 1), what, remedy)
                     break
                 comparison.add(place, text, documents is not None or exact)
                 bar.advance()
         except UserError as error:
-            check.fault(documents or "", 0, str(error), "give other --documents")
+            check.fault(documents or "", 0, str(error), remedy)
     comparison.finish()
     source = "its decoded text" if documents is None else documents.name
     check.about = (
@@ -70,10 +74,15 @@ def check_text(
 def _texts(
     places: list[range], tokenizer: Tokenizer, ids: np.ndarray, documents: Path | None
 ) -> Iterator[tuple[range, str | None]]:
-    """Each document's tokens with its text, None where the given documents have ended."""
+    """Each document's tokens with its text, None where the given documents have ended.
+
+    Decoded is what can be: ids outside the vocabulary are named by the check of the ids.
+    """
     if documents is None:
         for place in places:
-            yield place, tokenizer.decode(ids[place.start : place.stop])
+            tokens = ids[place.start : place.stop]
+            if tokens.max(initial=0) < tokenizer.vocab_size:
+                yield place, tokenizer.decode(tokens)
         return
     texts = itertools.chain(read_documents(documents), itertools.repeat(None))
     yield from zip(places, texts, strict=False)

@@ -134,7 +134,8 @@ class PieceTokenizer(ABC):
 
         Returns:
             ids uint16[n], raw_bytes uint16[n]. A character in several byte pieces is counted with
-            the last of them.
+            the last of them, what the normaliser drops at either end of the clean document with
+            the first or last token: so all bytes are counted, but of documents without a token.
 
         Raises:
             UserError: the text has a lone surrogate, or white space of over 65,535 bytes that
@@ -162,6 +163,8 @@ class PieceTokenizer(ABC):
         """
         text = self.to_model("".join(parts))
         ids, borders = self.model.encode(text)
+        if len(ids):  # the normaliser drops white space, U+2581 and U+FFFD at the ends
+            borders[0], borders[-1] = 0, len(text)
         raw_bytes = np.diff(borders if text.isascii() else self._bytes_before(text)[borders])
         if raw_bytes.max(initial=0) > 0xFFFF:
             raise UserError(

@@ -15,8 +15,7 @@ from pgolf.tokenizer.base import MAX_TRAIN_BYTES, PieceTokenizer
 class CaseOpsTokenizer(PieceTokenizer):
     """NUL to space, strip, case factoring, then SentencePiece BPE; arguments as in PieceTokenizer.
 
-    The bytes of a document are those after NUL to space and strip, as published. Of these, what
-    the normaliser drops at either end (a byte order mark, say) is counted by no token.
+    The bytes of a document are those after NUL to space and strip, as published.
     """
 
     kind = "caseops"

@@ -12,8 +12,7 @@ class SentencePieceTokenizer(PieceTokenizer):
     """The text as it is to a SentencePiece BPE with `nmt_nfkc`; arguments as in PieceTokenizer.
 
     White space is folded, so text comes back changed; the raw bytes of a token are those of the
-    original text that it stands for. What the normaliser drops at either end of a document (white
-    space) is counted by no token.
+    original text that it stands for.
     """
 
     kind = "sp"

@@ -2,7 +2,8 @@
 
 Repositories are dictionaries of paths and contents. Faults are queued by path, one a request for
 the file's bytes: "drop" hangs up after half, "stall" sends half and waits, "wrong" serves another
-byte, "empty" serves none, "whole" ignores a range, "429" and "503" refuse.
+byte, "empty" serves none, "whole" ignores a range, "429" and "503" refuse. Those of `API` are of
+questions about the repository: "drop" hangs up without an answer, "503" refuses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 PAGE = 3  # entries of a listing's page
+API = "api"
 
 
 class HubServer:
@@ -68,6 +70,12 @@ class _Handler(BaseHTTPRequestHandler):
         address = urllib.parse.urlsplit(self.path)
         path = urllib.parse.unquote(address.path)
         self.hub.requests.append((self.command, path, self.headers.get("Range")))
+        if path.startswith("/api/") and self.hub.faults[API]:
+            fault = self.hub.faults[API].pop(0)
+            if fault == "drop":
+                self.close_connection = True
+                return None
+            return self.send_refusal(int(fault))
         for repository, files in self.hub.files.items():
             if path.startswith(f"/api/datasets/{repository}/tree/{REVISION}"):
                 return self.send_listing(files, address.query)

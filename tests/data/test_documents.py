@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from pgolf.data.documents import find_files, read_documents
+from pgolf.data.documents import find_files, read_documents, read_records
 from pgolf.errors import UserError
 from tests.data.samples import write_jsonl
 
@@ -22,7 +25,9 @@ TEXTS = ["plain", "", "häßlich\r\n\ttwo\u2028lines\x00", "😀 ▁ \ue001", "l
 
 def write(path: Path, texts: list[str] = TEXTS) -> Path:
     lines = "".join(json.dumps({"text": text, "id": 1}) + "\n" for text in texts).encode()
-    if path.name.endswith(".zst"):
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(lines[:30]) + gzip.compress(lines[30:]))
+    elif path.name.endswith(".zst"):
         path.write_bytes(zstandard.compress(lines))
     elif path.suffix == ".parquet":
         parquet.write_table(pa.table({"id": [1] * len(texts), "text": texts}), path)
@@ -31,7 +36,10 @@ def write(path: Path, texts: list[str] = TEXTS) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet", "A.JSONL"])
+NAMES = ["a.jsonl", "a.jsonl.zst", "a.zst", "a.jsonl.gz", "a.parquet", "A.JSONL"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_formats_give_back_the_texts(tmp_path: Path, name: str) -> None:
     path, read = write(tmp_path / name), []
     assert list(read_documents(path, read.append)) == TEXTS
@@ -42,6 +50,48 @@ def test_a_txt_file_is_one_document_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(TEXTS[2].encode())
     assert list(read_documents(path)) == [TEXTS[2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.txt.zst", zstandard.compress), ("a.txt.gz", gzip.compress)]
+)
+def test_compressed_txt_is_one_document(tmp_path: Path, name: str, pack: Callable) -> None:
+    (tmp_path / name).write_bytes(pack(TEXTS[2].encode()))
+    assert list(read_records(tmp_path)) == [(TEXTS[2], "a")]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
+    data = "\ufeff".encode() + (b"text" if name == "a.txt" else b'{"text": "text"}\n')
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert list(read_documents(tmp_path)) == ["text"]
+    (tmp_path / name).unlink()
+    (tmp_path / "b.jsonl").write_bytes(b'\xef\xbb\xbf\n{"text": "\xff"}')
+    with pytest.raises(UserError, match=r"line 2: not UTF-8 at byte 14"):
+        list(read_documents(tmp_path))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(["\n\n", "\r\n", "\n", " ", "word", "\u65e5\U0001f642", "\xe9"])),
+    st.integers(4, 30),
+)
+def test_a_long_txt_is_several_documents(tmp_path: Path, parts: list[str], most: int) -> None:
+    """Together they are the file; each is bounded, and cut as late as the best border allows."""
+    text = "".join(parts) + "."
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pgolf.data.documents.TXT_BYTES", most)
+        found = list(read_documents(tmp_path))
+    assert "".join(found) == text
+    assert all(most // 2 - 3 <= len(part.encode()) <= most for part in found[:-1])
+    assert len(found[-1].encode()) <= most
+    for part, rest in itertools.pairwise(found):
+        both = (part.encode() + rest.encode())[:most]
+        if b"\n\n" in both[most // 2 :] or b"\n\r\n" in both[most // 2 :]:
+            assert part.endswith(("\n\n", "\n\r\n"))
+        elif b"\n" in both[most // 2 :]:
+            assert part.endswith("\n")
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,10 +134,11 @@ def test_long_windows_and_several_frames_of_zstd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 10, 200])
-def test_cut_off_zstd_is_an_error_and_not_less_text(tmp_path: Path, kept: int) -> None:
-    path = write(tmp_path / "a.jsonl.zst", [str(i) * 50 for i in range(2000)])
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl.gz"])
+def test_cut_off_files_are_errors_and_not_less_text(tmp_path: Path, kept: int, name: str) -> None:
+    path = write(tmp_path / name, [str(i) * 50 for i in range(2000)])
     path.write_bytes(path.read_bytes()[:-kept])
-    with pytest.raises(UserError, match=r"a\.jsonl\.zst.*copy it again"):
+    with pytest.raises(UserError, match=rf"{name}.*copy it again"):
         list(read_documents(path))
 
 
@@ -105,6 +156,8 @@ def test_cut_off_zstd_is_an_error_and_not_less_text(tmp_path: Path, kept: int) -
         ("a.jsonl", b'{"text": 3}\n', "line 1: has no string `text`"),
         ("a.jsonl", b'{"text": "ab\\ud800"}\n', "line 1.*half a surrogate pair at character 2"),
         ("a.jsonl.zst", b"no zstd", "not readable as zstd"),
+        ("a.jsonl.gz", b"no gzip", "not readable as gzip"),
+        ("a.gz", b"no gzip", "unknown ending; expected .txt"),
         ("a.parquet", b"no parquet", "not readable as Parquet"),
         ("a.docx", b"what", "unknown ending; expected .txt"),
     ],
@@ -132,11 +185,26 @@ def test_parquet_without_text(tmp_path: Path) -> None:
         list(read_documents(path))
 
 
-def test_reading_keeps_little_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet"])
+def test_documents_beyond_memory_are_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgolf.data.documents.MOST_BYTES", 3_000_000)
+    path = write(tmp_path / name, ["a", "b" * 5_000_000, "c"])
+    place = "row" if name == "a.parquet" else "line"
+    with pytest.raises(UserError, match=f"{name}, {place} 2: a document of 5.0 MB.*at most 3 MB"):
+        list(read_documents(path))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_reading_keeps_little_in_memory(tmp_path: Path, name: str) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ["x" * 100_000] * 200)  # 20 MB
+    if name == "a.txt":
+        path.rename(path := tmp_path / name)
+        path.write_text("x" * 20_000_000)
     tracemalloc.start()
     total = sum(len(text) for text in read_documents(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 20_000_000
-    assert peak < 8_000_000
+    assert peak < (20_000_000 if name == "a.txt" else 8_000_000)

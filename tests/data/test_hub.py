@@ -17,7 +17,7 @@ import pytest
 
 from pgolf.data import hub_client
 from pgolf.errors import UserError
-from tests.data.hub_server import HubServer
+from tests.data.hub_server import API, HubServer
 from tests.data.hub_sets import (
     FILES,
     MODEL,
@@ -99,6 +99,19 @@ def test_a_lasting_refusal_ends_with_its_reason(server: HubServer, tmp_path: Pat
     with pytest.raises(UserError, match=r"403.*hf auth login"):
         source_of(tmp_path).download(show=False)
     assert len(server.ranges(VAL)) == 8  # seven times 503, but 403 once
+
+
+@pytest.mark.parametrize("fault", ["drop", "503"])
+def test_the_first_questions_are_asked_again(server: HubServer, tmp_path: Path, fault: str) -> None:
+    """Dropped are the sign of life, and (it is asked twice in a row) what follows it."""
+    server.faults[API] = [fault] * 3
+    source_of(tmp_path).download(show=False)
+    assert whole(tmp_path)
+    (tmp_path / VAL).unlink()
+    server.faults[API] = ["drop"] * 20
+    with pytest.raises(UserError, match="does not answer"):
+        source_of(tmp_path).download(show=False)
+    assert len(server.faults[API]) == 13  # the first time, and six times more
 
 
 def test_the_hub_says_how_long_to_wait() -> None:

@@ -130,7 +130,7 @@ def test_ids_beyond_the_vocabulary_are_a_mismatch(tmp_path: Path) -> None:
 
 def test_another_tokenizer_of_the_same_size_is_noticed(tmp_path: Path) -> None:
     write_published(tmp_path / "published")
-    with pytest.raises(UserError, match="only 0 of the first 9 validation documents"):
+    with pytest.raises(UserError, match="only 0 of 10 samples"):
         prepare(tmp_path, GivenTokenizer(shift=1))
 
 

@@ -90,7 +90,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def test_sidecars_are_never_taken_for_tokens(tmp_path: Path) -> None:
-    names = ["val_000000", "val_000001", "val_bytes_000000", "val_bytes_000001", "train_000003"]
+    names = ["val_000000", "val_000001", "val_bytes_000000", "val_bytes_000001", "train_000000"]
     touch(tmp_path, *(f"fineweb_{name}.bin" for name in names), "fineweb_val_000000.bin.part")
     found = find_published(tmp_path)
     assert [p.name for p in found.validation] == [
@@ -101,7 +101,15 @@ def test_sidecars_are_never_taken_for_tokens(tmp_path: Path) -> None:
         "fineweb_val_bytes_000000.bin",
         "fineweb_val_bytes_000001.bin",
     ]
-    assert [p.name for p in found.training] == ["fineweb_train_000003.bin"]
+    assert [p.name for p in found.training] == ["fineweb_train_000000.bin"]
+
+
+def test_only_the_training_shards_that_are_used_have_to_be_there(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"fineweb_{name}.bin" for name in ("val_000000", "train_000000")))
+    touch(tmp_path, "fineweb_train_000001.bin", "fineweb_train_000005.bin")  # a download goes on
+    assert len(find_published(tmp_path, 2).training) == 2
+    with pytest.raises(UserError, match=r"train_000002\.bin: missing"):
+        find_published(tmp_path, 3)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,10 @@ def test_sidecars_are_never_taken_for_tokens(tmp_path: Path) -> None:
     [
         ([], "no validation shards"),
         (["val_bytes_000000"], "no validation shards"),
-        (["val_000000", "val_000002"], "000000, 000002 are not numbered"),
+        (["val_000000", "val_000002"], "val_000001.bin: missing, but .* up to .*val_000002"),
+        (["val_000000", "train_000001"], "train_000000.bin: missing, but .* up to .*train_000001"),
+        (["val_000000", "train_000000", "train_000002"], "train_000001.bin: missing"),
+        (["val_000000", "val_bytes_000001"], "1 byte sidecars .* for 1"),
         (["val_000000", "val_000001", "val_bytes_000000"], "1 byte sidecars .* for 2"),
     ],
 )

@@ -29,6 +29,7 @@ from pgolf.tokenizer.caseops import CaseOpsTokenizer
 from tests.data.samples import TEXTS, bytes_tokenizer, write_jsonl, write_shard
 
 BOS = 256
+TOKENS = ["ids", "documents", "bytes", "disjoint"]  # checks that need the tokenizer
 
 
 def make(folder: Path, tokenizer: object = None, texts: list[str] = TEXTS) -> Path:
@@ -155,7 +156,7 @@ def test_a_wrong_tokenizer_is_named(folder: Path) -> None:
     (fault,) = check.faults
     assert check.name == "tokenizer" and fault.file.endswith("tokenizer.json")
     assert "another tokenizer (272 ids" in fault.what and "put that one back" in fault.remedy
-    assert [c.name for c in checks if c.skipped] == ["ids", "documents", "bytes", "disjoint"]
+    assert [c.name for c in checks if c.skipped] == TOKENS
     shutil.rmtree(folder / "tokenizer")
     assert "no such file" in faults(folder)["tokenizer"].faults[0].what
 
@@ -236,7 +237,8 @@ def test_published_folders_are_checked_with_a_given_tokenizer(tmp_path: Path) ->
     write_shard(tmp_path / "fineweb_val_bytes_000000.bin", counts)
     checks = verify_folder(tmp_path, None, None, show=False)
     assert not any(check.faults for check in checks)
-    assert "give tokenizer=NAME" in checks[1].about
+    assert [check.name for check in checks if check.skipped] == ["sha256", "tokenizer", *TOKENS]
+    assert "give tokenizer=NAME" in checks[3].about
     checks = verify_folder(tmp_path, None, bytes_tokenizer(), show=False)
     (check,) = (check for check in checks if check.faults)
     assert check.name == "disjoint" and check.faults[0].offset == HEADER_BYTES + 2 * 3
@@ -246,6 +248,63 @@ def test_published_folders_are_checked_with_a_given_tokenizer(tmp_path: Path) ->
     (tmp_path / "fineweb_val_000000.bin").unlink()
     (check,) = verify_folder(tmp_path, None, None, show=False)
     assert "no validation shards" in check.faults[0].what
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_documents_are_named_and_not_the_shards(folder: Path, cut: bool) -> None:
+    path = folder / "documents" / "validation.jsonl.zst"
+    data = path.read_bytes()
+    flipped = data[:40] + bytes([data[40] ^ 4]) + data[41:]
+    path.write_bytes(data[:-20] if cut else flipped)
+    found = faults(folder)
+    assert list(found) == ["sha256"]  # the tokens are compared with their own text
+    (fault,) = found["sha256"].faults
+    assert fault.file == str(path) and "not what was prepared" in fault.what
+    (folder / "blocks.json").unlink()  # older folders
+    if cut:
+        (fault,) = faults(folder)["bytes"].faults
+        assert fault.file == str(path) and "prepare again" in fault.remedy
+
+
+@pytest.mark.parametrize("length", [None, 1300])
+def test_a_lost_sidecar_is_one_fault(folder: Path, length: int | None) -> None:
+    path = folder / "val_bytes_000001.bin"
+    content = path.read_bytes()
+    path.unlink()
+    if length is not None:
+        path.write_bytes(content[:length])
+    found = faults(folder)
+    assert list(found) == ["files"] and found["files"].num_faults == 1
+
+
+def test_a_sidecar_of_another_length_is_named(folder: Path) -> None:
+    write_shard(folder / "val_bytes_000001.bin", [1, 1, 1])
+    relabel(folder)
+    (fault,) = faults(folder)["bytes"].faults
+    assert Path(fault.file).name == "val_bytes_000001.bin" and "its length" in fault.what
+
+
+def test_an_id_outside_the_vocabulary_stops_no_check(tmp_path: Path) -> None:
+    """SentencePiece refuses to decode it."""
+    folder = make(tmp_path / "shards", CaseOpsTokenizer(vocab_size=350), TEXTS * 2)
+    change(folder / "val_000000.bin", lambda ids: ids.__setitem__(3, 60_000))
+    relabel(folder)
+    for documents in (folder / "documents", None):
+        if documents is None:
+            shutil.rmtree(folder / "documents")
+        (fault,) = faults(folder)["ids"].faults
+        assert (Path(fault.file).name, fault.offset) == ("val_000000.bin", HEADER_BYTES + 6)
+        assert "token id 60000 is outside the vocabulary of 350" in fault.what
+
+
+def test_another_given_tokenizer_is_a_fault(folder: Path) -> None:
+    checks = verify_folder(folder, None, bytes_tokenizer(), show=False)
+    assert not any(check.faults for check in checks)
+    checks = verify_folder(folder, None, BytesTokenizer(vocab_size=300), show=False)
+    (check,) = (check for check in checks if check.faults)
+    assert check.name == "tokenizer" and not any(c.skipped for c in checks)
+    assert "names another one (300 ids" in check.faults[0].what
+    assert "leave tokenizer=... out" in check.faults[0].remedy
 
 
 def test_the_command_shows_a_line_a_check_and_fails(

@@ -28,15 +28,15 @@ def test_equals_the_published_tokenizer() -> None:
 
 @given(texts)
 @settings(deadline=None)
-def test_bytes_never_exceed_the_text(caseops: CaseOpsTokenizer, text: str) -> None:
+def test_all_bytes_of_the_stripped_text_are_counted(caseops: CaseOpsTokenizer, text: str) -> None:
     ids, raw_bytes = caseops.encode(text)
     stripped = text.replace("\0", " ").strip()
-    assert int(raw_bytes.sum()) <= len(stripped.encode())
+    assert int(raw_bytes.sum()) == (len(stripped.encode()) if len(ids) else 0)
     assert isinstance(caseops.decode(ids), str)
 
 
 @pytest.mark.parametrize(
-    "text", [t for t in TRICKY if t == " ".join(t.split()) and not set(t) & set("\0\u2581\ufeff")]
+    "text", [t for t in TRICKY if t == " ".join(t.split()) and set(t) - set("\0\u2581 ")]
 )
 def test_plain_text_is_counted_exactly(caseops: CaseOpsTokenizer, text: str) -> None:
     _, raw_bytes = caseops.encode(text)

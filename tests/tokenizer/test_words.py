@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,33 @@ def test_real_sentences_equal_the_whole_text_at_once(
     for text in [*documents(20), *TRICKY, " ".join(TRICKY)]:
         found = [values.tolist() for values in tokenizer.encode(text)]
         assert found == ids_and_bytes(tokenizer, text)
+
+
+@kinds
+@given(st.one_of(wordy, texts), st.integers(1, 12))
+@settings(max_examples=150, deadline=None)
+def test_parts_of_a_text_equal_the_whole(
+    request: pytest.FixtureRequest, kind: str, text: str, part_chars: int
+) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    border, clean = tokenizer.model.word_border, tokenizer.clean(text)
+    words = WordEncoder(border, tokenizer.encode_parts, 3000, part_chars)
+    for _ in range(2):
+        assert words.encode(clean) == tokenizer.encode_parts([clean])[0]
+
+
+@pytest.mark.parametrize("kind", ["caseops", "sp"])
+def test_memory_for_a_long_text_is_a_few_times_the_text(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    tokenizer, text = request.getfixturevalue(kind), "kalo Mi ren o. " * 200_000  # 3 MB
+    tokenizer.encode(text[:1000])
+    tracemalloc.start()
+    _, raw_bytes = tokenizer.encode(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert int(raw_bytes.sum()) == len(tokenizer.clean(text).encode())
+    assert peak < 10 * len(text)  # 40 times, with the words of all of it in one list
 
 
 class Counting:
