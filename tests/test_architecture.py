@@ -112,7 +112,7 @@ def test_the_direction_is_really_checked() -> None:
         ("clock", "train.trainer"),
         ("kernel.attention", "model.norm"),
         ("model.block", "ttt.prequant"),
-        ("model.block", "kernel.fused.mix_norm"),
+        ("model.block", "kernel.fused.enter_block"),
         ("optim.muon", "config"),
         ("quant.gptq", "produce"),
         ("produce", "pipeline"),

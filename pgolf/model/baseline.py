@@ -11,17 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.kernel.attention import causal_attention
-from pgolf.kernel.head_loss import softcapped_logits, softcapped_loss, softcapped_nll
-from pgolf.kernel.linear import linear, observe
+from pgolf.kernel.linear import linear
 from pgolf.kernel.qk_prep import apply_rotary
 from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
-from pgolf.model.head import stream_dtype
+from pgolf.model.head import LanguageModel, stream_dtype
 from pgolf.model.norm import rms_norm
 from pgolf.model.rotary import rotary_tables
 
 
-class BaselineGPT(nn.Module):
+class BaselineGPT(LanguageModel):
     """Pre-norm transformer: RMS norm, rotary on whole heads, grouped heads, tied embeddings.
 
     | parameter                                            | first value            |
@@ -92,32 +91,10 @@ class BaselineGPT(nn.Module):
     def recurrence(self, on: bool) -> None:
         """Nothing to switch: every layer runs once."""
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
-        """Mean loss in nats per token, fp32. ids and targets are int64.
-
-        Args:
-            borders: of documents, where they are known already and attention asks for them.
-        """
-        x_BTD, weight_VD = self.last_vectors(ids_BT, None, borders)
-        return softcapped_loss(x_BTD, weight_VD, targets_BT, self.logit_softcap)
-
-    def nll(self, ids_BT: Tensor, targets_BN: Tensor, borders: Tensor | None = None) -> Tensor:
-        """Nats of each of the last N targets, fp32 [B, N], without gradient."""
-        x_BND, weight_VD = self.last_vectors(ids_BT, targets_BN.size(1), borders)
-        return softcapped_nll(x_BND, weight_VD, targets_BN, self.logit_softcap)
-
-    def logits(
-        self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
-    ) -> Tensor:
-        """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
-        x_BND, weight_VD = self.last_vectors(ids_BT, last_n, borders)
-        observe(x_BND, self.tok_emb.weight)
-        return softcapped_logits(x_BND, weight_VD, self.logit_softcap)
-
     def last_vectors(
         self, ids_BT: Tensor, last_n: int | None, borders: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the head reads, normed, at the last_n positions (all for None), and its matrix."""
+        """See `LanguageModel`."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         x_BTD = rms_norm(F.embedding(ids_BT, weight_VD))
         cos_1T1r, sin_1T1r = rotary_tables(

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from pgolf.kernel.add_norm import add_norm
-from pgolf.kernel.mix_norm import mix_norm
-from pgolf.kernel.scaled_add import scaled_add
+from pgolf.kernel.enter_block import Skip, Stream, enter_block
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.mlp import LeakySquareMLP
 
 
 class Block(nn.Module):
     """Mixes the stream with the embedding, then adds attention and MLP, each scaled by a vector.
+
+    Its last sum is left to whoever reads the stream next.
 
     Args:
         attention, mlp: the two branches.
@@ -40,34 +41,40 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x_BTD: Tensor,
+        stream: Stream | None,
         x0_BTD: Tensor,
+        skip: Skip | None,
         norm_scale: float,
         cos_1T1r: Tensor,
         sin_1T1r: Tensor,
         borders: Tensor | None,
+        *,
+        keep_x: bool = False,
         last_n: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Stream, Tensor, Tensor | None]:
         """One pass.
 
         Args:
-            x_BTD, x0_BTD: the stream and the normed embedding.
+            stream, x0_BTD, skip: see `enter_block`.
             norm_scale: factor on the normed input of both branches.
             cos_1T1r, sin_1T1r: of `rotary_tables`.
             borders: of `document_borders`, or None.
+            keep_x: return what the block before put out.
             last_n: compute the last N positions alone, where nothing reads the others.
 
         Returns:
-            the stream, [B, T, D] or [B, N, D], and x0 for the next block.
+            the stream, of [B, T, D] or [B, N, D]; x0 for the next block; x, [B, T, D], or None.
         """
-        x_BTD, normed_BTD, x0_BTD = mix_norm(x_BTD, x0_BTD, self.resid_mix, norm_scale)
+        mixed_BTD, normed_BTD, x0_BTD, x_BTD = enter_block(
+            stream, x0_BTD, self.resid_mix, norm_scale, skip, keep_x
+        )
         if last_n is None:
             branch_BTD = self.attn(normed_BTD, cos_1T1r, sin_1T1r, borders)
         else:
             branch_BTD = self.attn.of_last(normed_BTD, cos_1T1r, sin_1T1r, last_n)
-            x_BTD, normed_BTD = (t[:, -last_n:].contiguous() for t in (x_BTD, normed_BTD))
+            mixed_BTD, normed_BTD = (t[:, -last_n:].contiguous() for t in (mixed_BTD, normed_BTD))
         if self.parallel:
             branches = (branch_BTD, self.mlp(normed_BTD))
-            return scaled_add(x_BTD, branches, (self.attn_scale, self.mlp_scale)), x0_BTD
-        x_BTD, normed_BTD = add_norm(x_BTD, branch_BTD, self.attn_scale, norm_scale)
-        return scaled_add(x_BTD, (self.mlp(normed_BTD),), (self.mlp_scale,)), x0_BTD
+            return Stream(mixed_BTD, branches, (self.attn_scale, self.mlp_scale)), x0_BTD, x_BTD
+        sum_BTD, normed_BTD = add_norm(mixed_BTD, branch_BTD, self.attn_scale, norm_scale)
+        return Stream(sum_BTD, (self.mlp(normed_BTD),), (self.mlp_scale,)), x0_BTD, x_BTD

@@ -12,14 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.errors import UserError
-from pgolf.kernel.blend_skip import blend_skip
-from pgolf.kernel.head_loss import softcapped_logits, softcapped_loss, softcapped_nll
-from pgolf.kernel.linear import observe
+from pgolf.kernel.enter_block import Skip, Stream
+from pgolf.kernel.scaled_add import scaled_add
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.block import Block
 from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
-from pgolf.model.head import stream_dtype
+from pgolf.model.head import LanguageModel, stream_dtype
 from pgolf.model.mlp import LeakySquareMLP
 from pgolf.model.norm import rms_norm
 from pgolf.model.rotary import rotary_tables
@@ -30,7 +29,7 @@ EMBED_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ORTHOGONAL_FROM = 64
 
 
-class RecurrentGPT(nn.Module):
+class RecurrentGPT(LanguageModel):
     """GPT with U-Net skips whose middle layers run several times once the recurrence is on.
 
     | parameter                              | shape        | first value                        |
@@ -152,32 +151,10 @@ class RecurrentGPT(nn.Module):
         """Switch the looped order on or off; parameters stay the same."""
         self.recurrence_is_on = on
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor, borders: Tensor | None = None) -> Tensor:
-        """Mean loss in nats per token, fp32. ids and targets are int64.
-
-        Args:
-            borders: of documents, where they are known already and attention asks for them.
-        """
-        x_BTD, weight_VD = self.last_vectors(ids_BT, None, borders)
-        return softcapped_loss(x_BTD, weight_VD, targets_BT, self.logit_softcap)
-
-    def nll(self, ids_BT: Tensor, targets_BN: Tensor, borders: Tensor | None = None) -> Tensor:
-        """Nats of each of the last N targets, fp32 [B, N], without gradient."""
-        x_BND, weight_VD = self.last_vectors(ids_BT, targets_BN.size(1), borders)
-        return softcapped_nll(x_BND, weight_VD, targets_BN, self.logit_softcap)
-
-    def logits(
-        self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
-    ) -> Tensor:
-        """Softcapped logits [B, T, V], or of the last_n positions alone [B, last_n, V]."""
-        x_BND, weight_VD = self.last_vectors(ids_BT, last_n, borders)
-        observe(x_BND, self.tok_emb.weight)
-        return softcapped_logits(x_BND, weight_VD, self.logit_softcap)
-
     def last_vectors(
         self, ids_BT: Tensor, last_n: int | None, borders: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the head reads, normed, at the last_n positions (all for None), and its matrix."""
+        """See `LanguageModel`."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         borders = borders_of(ids_BT, self.document_bos, borders)
         x_BND = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)), last_n, borders)
@@ -193,23 +170,30 @@ class RecurrentGPT(nn.Module):
             train_seq_len=self.train_seq_len,
             like=x0_BTD,
         )
-        x_BTD, skips = x0_BTD, []
-        for layer in order.encoder:
-            x_BTD, x0_BTD = self.blocks[layer](
-                x_BTD, x0_BTD, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders
-            )
-            skips.append(x_BTD)
+        stream: Stream | None = None
+        kept: list[Tensor | None] = []
+        for i, layer in enumerate(order.encoder):
+            # A block adds up and keeps what the one before put out; the first has none before it.
+            stream, x0_BTD, x_BTD = self.blocks[layer](
+                stream, x0_BTD, None, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders,
+                keep_x=i > 0,
+            )  # fmt: skip
+            kept += [x_BTD] if i > 0 else []
+        kept += [None] if order.encoder else []  # the output of the last is the stream itself
         # What only the last block would compute for positions that nobody reads is left out.
         narrow = None if borders is not None or last_n == x0_BTD.size(1) else last_n
         for i, layer in enumerate(order.decoder):
-            if skips and i < len(self.skip_weights):
+            skip = None
+            if kept and i < len(self.skip_weights):
                 gate_D = self.skip_gates[i] if self.skip_gates is not None else None
-                x_BTD = blend_skip(x_BTD, skips.pop(), self.skip_weights[i], gate_D)
+                skip = Skip(kept.pop(), self.skip_weights[i], gate_D)
             is_last = i == len(order.decoder) - 1
-            x_BTD, x0_BTD = self.blocks[layer](
-                x_BTD, x0_BTD, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders,
-                narrow if is_last else None,
+            stream, x0_BTD, _ = self.blocks[layer](
+                stream, x0_BTD, skip, self.norm_scales[layer], cos_1T1r, sin_1T1r, borders,
+                last_n=narrow if is_last else None,
             )  # fmt: skip
+        assert stream is not None
+        x_BTD = scaled_add(*stream)
         return x_BTD if last_n is None else x_BTD[:, -last_n:]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pgolf.kernel.blend_skip import blend_skip
+from pgolf.kernel.enter_block import Skip, enter_block
 from pgolf.model.unet import plain_order, recurrent_order
 
 
@@ -24,11 +24,13 @@ def test_without_loops_the_order_is_plain() -> None:
 
 
 def test_gates_blend_between_skip_and_stream() -> None:
-    x, skip, weight = torch.randn(3, 2, 4, 8)
-    weight = weight[0, 0]
-    closed, opened = torch.full((8,), 50.0), torch.full((8,), -50.0)
-    torch.testing.assert_close(blend_skip(x, skip, weight, closed), x)
-    torch.testing.assert_close(blend_skip(x, skip, weight, opened), weight * skip)
-    half = blend_skip(x, skip, weight, torch.zeros(8))
-    torch.testing.assert_close(half, (x + weight * skip) / 2)
-    torch.testing.assert_close(blend_skip(x, skip, weight, None), x + weight * skip)
+    x, kept, weight = torch.randn(3, 2, 4, 8)
+    weight, only_x = weight[0, 0], torch.tensor([[1.0], [0.0]]).repeat(1, 8)
+
+    def entered(gate: torch.Tensor | None) -> torch.Tensor:
+        return enter_block(None, x, only_x, 1.0, Skip(kept, weight, gate))[0]
+
+    torch.testing.assert_close(entered(torch.full((8,), 50.0)), x)
+    torch.testing.assert_close(entered(torch.full((8,), -50.0)), weight * kept)
+    torch.testing.assert_close(entered(torch.zeros(8)), (x + weight * kept) / 2)
+    torch.testing.assert_close(entered(None), x + weight * kept)

@@ -45,10 +45,26 @@ def store_tile(ptr, tile, at, live):
 
 
 @triton.jit
+def rounded(tile, ptr):
+    """fp32, with the precision of what lies at a pointer."""
+    return tile.to(ptr.dtype.element_ty).to(tl.float32)
+
+
+@triton.jit
 def load_vector(ptr, D: tl.constexpr, D2: tl.constexpr):
     """fp32 [1, D2], for all rows of a tile."""
     column = tl.arange(0, D2)
     return tl.load(ptr + column, mask=column < D, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def load_columns(ptr, D: tl.constexpr, ROWS: tl.constexpr, D2: tl.constexpr):
+    """`load_vector` as a whole tile [ROWS, D2]: each thread reads just the columns that it has.
+
+    For vectors read again for every tile, from the cache, so that they need no registers between.
+    """
+    at = (tl.arange(0, ROWS) * 0)[:, None] + tl.arange(0, D2)[None, :]
+    return tl.load(ptr + at, mask=at < D, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -79,9 +95,10 @@ def gradient_with_norm(
     if HAS_DVALUE:
         d += load_tile(dvalue_ptr, at, live)
     if HAS_DNORMED:
+        # Read before the sum over the row, at which all threads wait for each other.
+        dn = load_tile(dnormed_ptr, at, live) * norm_scale
         rstd = tl.rsqrt(tl.sum(value * value, 1) / D + EPS)[:, None]
         n = value * rstd
-        dn = load_tile(dnormed_ptr, at, live) * norm_scale
         d += rstd * (dn - n * (tl.sum(dn * n, 1) / D)[:, None])
     return d
 
@@ -92,9 +109,11 @@ def tile_sizes(model_dim: int, num_elements: int) -> dict[str, int]:
     return {"D": model_dim, "ROWS": max(num_elements // width, 1), "D2": width}
 
 
-def num_programs(device: torch.device, num_rows: int, rows_per_program: int) -> int:
+def num_programs(
+    device: torch.device, num_rows: int, rows_per_program: int, per_sm: int = PROGRAMS_PER_SM
+) -> int:
     """Programs that stay on the device and go through all rows, rows_per_program at a time."""
-    return min(triton.cdiv(num_rows, rows_per_program), PROGRAMS_PER_SM * _num_sms(device))
+    return min(triton.cdiv(num_rows, rows_per_program), per_sm * _num_sms(device))
 
 
 @cache
