@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pgolf import kernel
 from pgolf.distributed import World
+from pgolf.kernel.linear import observed_by
 from pgolf.model.recurrent import RecurrentGPT
 from tests.kernel.precision import DEVICE, error
 from tests.model.tiny import RECURRENT, SIZES, random_ids
@@ -83,3 +84,24 @@ def test_frozen_parameters_get_no_gradient(fused: pytest.MonkeyPatch) -> None:
     assert not any(name.startswith(frozen) for name in found)
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_an_observer_sees_the_inputs_of_all_matrices(fused: pytest.MonkeyPatch) -> None:
+    ids, seen = random_ids(2, 10).to(DEVICE), []
+    for dtype in (torch.bfloat16, torch.float32):  # fused, and not
+        model, grams = model_of(True), dict[str, Tensor]()
+        names = {parameter: name for name, parameter in model.named_parameters()}
+
+        def watch(x: Tensor, weights: tuple[Tensor, ...], names=names, grams=grams) -> None:
+            x_NC = x.flatten(0, -2).double()
+            for weight in weights:
+                gram_CC = x_NC.T @ x_NC
+                grams[names[weight]] = grams.get(names[weight], 0) + gram_CC
+
+        half = torch.autocast(WORLD.device.type, dtype, dtype == torch.bfloat16)
+        with torch.no_grad(), half, observed_by(watch):
+            model.logits(ids)
+        seen.append(grams)
+    assert seen[0].keys() == seen[1].keys() and len(seen[0]) == 5 * 6 + 1
+    for name, gram in seen[0].items():
+        assert error(gram, seen[1][name]) < 3e-2, name

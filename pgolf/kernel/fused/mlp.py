@@ -31,6 +31,7 @@ from pgolf.kernel.fused.mlp_products import (
     gradient_product,
     slope,
 )
+from pgolf.kernel.linear import observe
 
 # What pays: a tiling of the fused product, or None for the separate form (bench/mlp_kernel.py).
 FORWARD: Tiling | None = Tiling(128, 256, 64, num_warps=8, num_stages=4, flatten=True)
@@ -55,11 +56,22 @@ def leaky_square_mlp_fused(x_BTD: Tensor, fc_FD: Tensor, proj_DF: Tensor) -> Ten
     Returns:
         out_BTD: bf16.
     """
-    # Asked here, because inside of the function gradients are always off. What is frozen does not
-    # count: a is rounded the same, and so is all that follows from it.
-    signed = torch.is_grad_enabled()
-    out_MD: Tensor = _LeakySquareMLP.apply(x_BTD.flatten(0, -2), fc_FD, proj_DF, signed)
+    x_MD = x_BTD.flatten(0, -2).contiguous()
+    # What is frozen does not count: a is rounded the same, and so is all that follows from it.
+    run = _LeakySquareMLP.apply if torch.is_grad_enabled() else _infer
+    out_MD: Tensor = run(x_MD, fc_FD, proj_DF)
     return out_MD.view(*x_BTD.shape[:-1], proj_DF.size(0))
+
+
+def _infer(x_MD: Tensor, fc_FD: Tensor, proj_DF: Tensor) -> Tensor:
+    observe(x_MD, fc_FD)
+    a_MF = activate(x_MD, _half(fc_FD), False, FORWARD)
+    observe(a_MF, proj_DF)
+    return torch.mm(a_MF, _half(proj_DF).t())
+
+
+def _half(weight: Tensor) -> Tensor:
+    return weight.to(torch.bfloat16).contiguous()
 
 
 def activate(x_MD: Tensor, fc_FD: Tensor, signed: bool, tiling: Tiling | None) -> Tensor:
@@ -84,11 +96,10 @@ def activation_gradient(
 
 class _LeakySquareMLP(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, fc_FD: Tensor, proj_DF: Tensor, signed: bool) -> Tensor:
-        x_MD = x_MD.contiguous()
-        fc, proj = (w.to(torch.bfloat16).contiguous() for w in (fc_FD, proj_DF))
-        a_MF = activate(x_MD, fc, signed, FORWARD)
-        needs_x, needs_fc, *_ = ctx.needs_input_grad
+    def forward(ctx: Any, x_MD: Tensor, fc_FD: Tensor, proj_DF: Tensor) -> Tensor:
+        fc, proj = _half(fc_FD), _half(proj_DF)
+        a_MF = activate(x_MD, fc, True, FORWARD)
+        needs_x, needs_fc, _ = ctx.needs_input_grad
         ctx.save_for_backward(
             x_MD if needs_fc else None,
             fc if needs_x else None,
@@ -112,7 +123,7 @@ class _LeakySquareMLP(torch.autograd.Function):
                 dfc_FD = _weight_gradient(dh_MF, x_MD, fc_dtype)
             if fc is not None:
                 dx_MD = torch.mm(dh_MF, fc)
-        return dx_MD, dfc_FD, dproj_DF, None
+        return dx_MD, dfc_FD, dproj_DF
 
 
 def _weight_gradient(dout_MN: Tensor, in_MK: Tensor, dtype: torch.dtype) -> Tensor:
