@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from pgolf.kernel.choice import use_fused
+from pgolf.kernel.norm import rms_norm
 
 
 def add_norm(
@@ -34,6 +34,5 @@ def add_norm_eager(
 ) -> tuple[Tensor, Tensor]:
     """The definition of `add_norm`: every operation in x's dtype."""
     sum_BTD = x_BTD + scale_D.to(x_BTD.dtype) * branch_BTD
-    # Autocast runs rms_norm in fp32 on some versions of torch.
-    normed_BTD = F.rms_norm(sum_BTD, (sum_BTD.size(-1),)).to(x_BTD.dtype)
+    normed_BTD = rms_norm(sum_BTD)
     return sum_BTD, normed_BTD * norm_scale

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pgolf.kernel.choice import use_fused
+from pgolf.kernel.norm import rms_norm
 from pgolf.kernel.scaled_add import scaled_add_eager
 
 
@@ -78,8 +78,7 @@ def enter_block_eager(
     entered_BTD = x_BTD if skip is None else _blend(x_BTD, *skip)
     mix_2D = mix_2D.to(x_BTD.dtype)
     mixed_BTD = mix_2D[0] * entered_BTD + mix_2D[1] * x0_BTD
-    # Autocast runs rms_norm in fp32 on some versions of torch.
-    normed_BTD = F.rms_norm(mixed_BTD, (mixed_BTD.size(-1),)).to(x_BTD.dtype)
+    normed_BTD = rms_norm(mixed_BTD)
     return mixed_BTD, normed_BTD * norm_scale, x0_BTD, x_BTD if keep_x else None
 
 

@@ -7,10 +7,10 @@ C = (H + 2G) K, the width of the stacked product.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pgolf.kernel.choice import use_fused
+from pgolf.kernel.norm import rms_norm
 
 
 def prepare_qkv(
@@ -55,8 +55,8 @@ def prepare_qkv_eager(
     """The definition of `prepare_qkv`: every operation in qkv's dtype."""
     heads_BTSK = qkv_BTC.unflatten(-1, (num_heads + 2 * num_kv_heads, -1))
     q_BTHK, k_BTGK, v_BTGK = heads_BTSK.split([num_heads, num_kv_heads, num_kv_heads], dim=2)
-    q_BTHK = apply_rotary(_rms_norm(q_BTHK), cos_1T1r, sin_1T1r)
-    k_BTGK = apply_rotary(_rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
+    q_BTHK = apply_rotary(rms_norm(q_BTHK), cos_1T1r, sin_1T1r)
+    k_BTGK = apply_rotary(rms_norm(k_BTGK), cos_1T1r, sin_1T1r)
     # Gain after the norm, per head: keeps attention logits bounded yet sharp in bf16.
     q_BTHK = q_BTHK * gain_H.to(q_BTHK.dtype)[:, None]
     return q_BTHK, k_BTGK, v_BTGK, v_BTGK
@@ -68,8 +68,3 @@ def apply_rotary(x_BTHK: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor) -> Tensor:
     x1, x2, rest = x_BTHK.split([half, half, x_BTHK.size(-1) - 2 * half], dim=-1)
     rotated = (x1 * cos_1T1r + x2 * sin_1T1r, x2 * cos_1T1r - x1 * sin_1T1r)
     return torch.cat((*rotated, rest), dim=-1)
-
-
-def _rms_norm(x: Tensor) -> Tensor:
-    # Autocast runs rms_norm in fp32 on some versions of torch.
-    return F.rms_norm(x, (x.size(-1),)).to(x.dtype)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from pgolf.kernel.attention import causal_attention
 from pgolf.kernel.linear import linear
+from pgolf.kernel.norm import rms_norm
 from pgolf.kernel.qk_prep import apply_rotary
 from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
 from pgolf.model.head import LanguageModel, stream_dtype
-from pgolf.model.norm import rms_norm
 from pgolf.model.rotary import rotary_tables
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pgolf.errors import UserError
 from pgolf.kernel.enter_block import Skip, Stream
+from pgolf.kernel.norm import rms_norm
 from pgolf.kernel.scaled_add import scaled_add
 from pgolf.model.attention import CausalSelfAttention
 from pgolf.model.block import Block
@@ -20,7 +21,6 @@ from pgolf.model.check import check_heads, check_positive
 from pgolf.model.documents import borders_of, bos_of_scope
 from pgolf.model.head import LanguageModel, stream_dtype
 from pgolf.model.mlp import LeakySquareMLP
-from pgolf.model.norm import rms_norm
 from pgolf.model.rotary import rotary_tables
 from pgolf.model.unet import LayerOrder, plain_order, recurrent_order
 

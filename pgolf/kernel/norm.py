@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -13,10 +13,3 @@ def rms_norm(x: Tensor) -> Tensor:
     stream in one dtype.
     """
     return F.rms_norm(x, (x.size(-1),)).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """`rms_norm` as a module, where somebody may want to hook its output."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x)
