@@ -21,8 +21,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
-# Long enough to be interrupted three times.
-LONG = ("ttt=none", "seed=5", "scale.num_steps=200", "scale.max_seconds=200")
+# Long enough to be interrupted three times, also where a busy machine is slow to notice.
+NUM_STEPS = 400
+LONG = ("ttt=none", "seed=5", f"scale.num_steps={NUM_STEPS}", "scale.max_seconds=400")
 OFTEN = ("train.checkpoint_every_s=0.4", "train.log_every=1")
 DEAD_S = 3.0
 
@@ -103,7 +104,7 @@ def test_every_attempt_goes_on_from_the_last_checkpoint(
         assert step is not None and 0 < step <= before.steps[-1]["step"]
     assert last.result["bpb"]["final"] is not None
     steps = [event["step"] for event in last.events("train_step")]
-    assert steps == list(range(resumed[2] + 1, 201))
+    assert steps == list(range(resumed[2] + 1, NUM_STEPS + 1))
 
 
 def test_a_step_that_is_done_again_is_the_same_step(
@@ -114,7 +115,7 @@ def test_a_step_that_is_done_again_is_the_same_step(
     by_step: dict[int, list[float]] = {}
     for row in rows:
         by_step.setdefault(row["step"], []).append(row["train/loss"])
-    assert sorted(by_step) == list(range(1, 201))
+    assert sorted(by_step) == list(range(1, NUM_STEPS + 1))
     for losses in by_step.values():
         assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
 
