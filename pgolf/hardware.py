@@ -56,7 +56,8 @@ class Hardware:
         """Look at the machine and decide.
 
         Raises:
-            UserError: CUDA or more GPUs are asked for than there are, or no worker.
+            UserError: CUDA or more GPUs are asked for than there are, or no worker, or on the CPU
+                what needs a GPU.
         """
         num_gpus = count_gpus() if self.device != "cpu" else 0
         device = self.device if self.device != "auto" else ("cuda" if num_gpus else "cpu")
@@ -73,10 +74,24 @@ class Hardware:
         precision = self.precision
         if precision == "auto":
             precision = "bf16" if device == "cuda" else "fp32"
+        self._check_gpu_only(device, precision)
         threads = max(1, usable_cpus() // num_workers)
         return Devices(
             device, num_workers, precision, self.attention, self.compile, threads, self.kernels
         )
+
+    def _check_gpu_only(self, device: str, precision: str) -> None:
+        """What a worker would refuse, as far as it is known without torch."""
+        if device == "cpu" and self.attention not in ("auto", "math"):
+            raise UserError(
+                f"hardware.attention={self.attention} needs a GPU, and this run is on the CPU: use "
+                "hardware.attention=auto"
+            )
+        if self.kernels == "fused" and (device == "cpu" or precision != "bf16"):
+            raise UserError(
+                f"hardware.kernels=fused needs a GPU and bf16, this run is on {device} in "
+                f"{precision}: use hardware.kernels=auto"
+            )
 
 
 def count_gpus() -> int:

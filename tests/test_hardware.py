@@ -49,6 +49,9 @@ def test_settled_devices(machine: Any, gpus: int, asked: Any, expected: Devices)
         (1, {"device": "cuda", "num_workers": 2}, "hardware.num_workers=1"),
         (0, {"num_workers": 0}, "hardware.num_workers=0: expected 1 or more"),
         (2, {"num_workers": -1}, "hardware.num_workers=-1: expected 1 or more"),
+        (0, {"attention": "cudnn"}, "hardware.attention=cudnn needs a GPU"),
+        (1, {"device": "cpu", "kernels": "fused"}, "needs a GPU and bf16, this run is on cpu"),
+        (1, {"precision": "fp32", "kernels": "fused"}, "on cuda in fp32: use hardware.kernels"),
     ],
 )
 def test_what_is_not_there_is_the_users_error(
