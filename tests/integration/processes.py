@@ -65,7 +65,7 @@ class Running:
             assert self.launcher.poll() is None, f"ended early:\n{self.output}"
             time.sleep(0.05)
 
-    def gone(self, seconds: float = 10.0) -> bool:
+    def gone(self, seconds: float = 30.0) -> bool:
         """Whether every process ends within the time."""
         end = time.monotonic() + seconds
         while self.pids():

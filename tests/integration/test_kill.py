@@ -23,9 +23,9 @@ pytestmark = [
 ]
 # Long enough to be interrupted three times, also where a busy machine is slow to notice.
 NUM_STEPS = 400
+DEAD_S = 3.0
 LONG = ("ttt=none", "seed=5", f"scale.num_steps={NUM_STEPS}", "scale.max_seconds=400")
 OFTEN = ("train.checkpoint_every_s=0.4", "train.log_every=1")
-DEAD_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def interrupt(workspace: Workspace, log: Path, by: str) -> Attempt:
         else:
             running.launcher.kill()
         all_gone = running.gone()
-        code = running.launcher.wait(10)
+        code = running.launcher.wait(30)  # one that is killed while the disk is busy takes time
         resumes = [event["step"] for event in running.events("resume")]
         steps = running.events("train_step")
     return Attempt(code, running.output, steps, resumes[0] if resumes else None, all_gone)
