@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
+from torch import nn
 
 import pgolf
 from pgolf.artifact import build_model, read_artifact
@@ -17,10 +21,16 @@ from pgolf.eval.standard import StandardEvaluator
 from pgolf.files import write_json
 from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
+from pgolf.protocols import AdaptiveTTT, Evaluator
+from pgolf.score import Score
 
 
 def evaluate(context: Context) -> None:
-    """Score the artifact twice: straightforwardly ("quantized"), then as configured ("final")."""
+    """Score the artifact twice: straightforwardly ("quantized"), then as configured ("final").
+
+    Where test-time training adapts while scoring, "final" is its score, and "control" that of the
+    same windows without it.
+    """
     job, world, clock = context.job, context.world, context.clock
     devices = job["devices"]
     backend = set_backend(devices["attention"], world.device)
@@ -36,19 +46,62 @@ def evaluate(context: Context) -> None:
         if compiles(devices["compile"], world.device):
             compile_blocks(model)
         stream = TokenStream.open_validation(Path(job["data_folder"]))
-    scores: dict[str, Any] = {}
-    for name, budget in (("quantized", "diagnostic"), ("final", "evaluate")):
-        context.stage = name
-        evaluator: Any = StandardEvaluator(**job["standard"])
-        if name == "final":
-            evaluator = instantiate(job["eval"], _convert_="all")
-        with clock.phase(name, budget), torch.inference_mode():
+    standard = StandardEvaluator(**job["standard"])
+    evaluator: Evaluator = instantiate(job["eval"], _convert_="all")
+    scores: dict[str, Any] = {"load_s": clock.seconds("load")}
+    with phase(context, "quantized", "diagnostic"):
+        score = standard.evaluate(model, stream, world)
+    scores |= measured(context, "quantized", score)
+    if job["ttt"] is not None:
+        scores |= adapt_and_score(context, model, stream, evaluator)
+    else:
+        with phase(context, "final", "evaluate"):
             score = evaluator.evaluate(model, stream, world)
-        scores[name] = {**score.as_dict(), "seconds": clock.seconds(name)}
-        context.events.emit("score", "evaluate", name=name, **score.as_dict())
-    scores["load_s"] = clock.seconds("load")
+        scores |= measured(context, "final", score)
     if world.is_main:
         write_json(Path(job["output"]), scores)
+
+
+def adapt_and_score(
+    context: Context, model: nn.Module, stream: TokenStream, evaluator: Evaluator
+) -> dict[str, Any]:
+    """Test-time training while scoring: "final", what it says under "ttt", and the "control".
+
+    The control, the same windows without adapting, comes first, while the weights are as shipped.
+    """
+    from pgolf.ttt.ledger import Ledger
+
+    world = context.world
+    scores: dict[str, Any] = {}
+    ttt: AdaptiveTTT = instantiate(context.job["ttt"], _convert_="all")
+    open_ledger = partial(Ledger, model, stream, evaluator, world, part_tokens=ttt.chunk_tokens)
+    unadapted: list[Score] | None = None
+    if ttt.compare:
+        control = open_ledger()
+        with phase(context, "control", "diagnostic"), control.progress("control"):
+            for _ in range(control.num_parts):
+                control.score_next()
+        unadapted = control.curve
+        scores |= measured(context, "control", control.finish())
+    ledger = open_ledger(events=context.events, unadapted=unadapted)
+    with phase(context, "final", "evaluate"), ledger.progress("adapt and score"):
+        adapted = ttt.score(model, ledger, world, context.clock)
+        score = ledger.finish()
+    return {**scores, **measured(context, "final", score), "ttt": asdict(adapted)}
+
+
+@contextmanager
+def phase(context: Context, name: str, budget: str) -> Iterator[None]:
+    """The seconds of a score, charged to a budget."""
+    context.stage = name
+    with context.clock.phase(name, budget):
+        yield
+
+
+def measured(context: Context, name: str, score: Score) -> dict[str, Any]:
+    """The entry of a score, which is emitted, too."""
+    context.events.emit("score", "evaluate", name=name, **score.as_dict())
+    return {name: {**score.as_dict(), "seconds": context.clock.seconds(name)}}
 
 
 def check_tokenizer(of_artifact: str, of_data: str | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.hardware import Devices
-from pgolf.shipped import code_fingerprint
+from pgolf.shipped import adapts_while_scoring, code_fingerprint
 from pgolf.stage import stage_key
 
 # Stages of the produce job in their order, with the budget that each is charged to.
@@ -32,11 +32,19 @@ Config = dict[str, Any]
 # Settings of the loop that change no number.
 SILENT = {"checkpoint_every_s", "log_every"}
 
+# What the produce job does where test-time training runs while evaluating.
+NO_TTT = {"_target_": "pgolf.ttt.none.NoTTT"}
+
 
 def diagnostic_settings(config: Config) -> dict[str, Any]:
     """Settings of the straightforward evaluation that follows every stage."""
     scale = config["scale"]
     return {"seq_len": scale["eval_seq_len"], "batch_seqs": scale["eval_batch_seqs"]}
+
+
+def ttt_before_quantization(config: Config) -> Config:
+    """The ttt option as the produce job sees it: settings for later change no stage of it."""
+    return NO_TTT if adapts_while_scoring(config) else config["ttt"]
 
 
 def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, str]:
@@ -49,7 +57,11 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
         data=data_key, devices=machine,
     )  # fmt: skip
     ttt = stage_key(
-        "ttt", (*MODEL_CODE, "ttt"), train=train, ttt=config["ttt"], diagnostic=diagnostic
+        "ttt",
+        (*MODEL_CODE, "ttt"),
+        train=train,
+        ttt=ttt_before_quantization(config),
+        diagnostic=diagnostic,
     )
     pack = stage_key(
         "pack",
@@ -81,6 +93,7 @@ def produce_job(
         "tokenizer_fingerprint": tokenizer_fingerprint,
         "seed": config["seed"],
         "config": config,
+        "ttt": ttt_before_quantization(config),
         "devices": devices.as_dict(),
         "limits": {"train": config["limits"]["train_s"]},
         "keys": produce_keys(config, devices, data_key),
@@ -102,6 +115,7 @@ def evaluate_job(
         "seed": config["seed"],
         "standard": diagnostic_settings(config),
         "eval": config["eval"],
+        "ttt": config["ttt"] if adapts_while_scoring(config) else None,
         "devices": devices.as_dict(),
         "limits": {"evaluate": config["limits"]["evaluate_s"]},
         "output": str(output),

@@ -21,10 +21,13 @@ OTHER_STAGES = {
     "start_produce": "train",
     "load": "evaluate",
     "quantized": "diagnostic",
+    "control": "diagnostic",
     "final": "evaluate",
     "start_evaluate": "evaluate",
 }
 BUDGET_OF = {**PRODUCE_STAGES, **OTHER_STAGES}
+# Scores that the evaluate job may make, each with its seconds.
+EVALUATE_SCORES = ("quantized", "control", "final")
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Outcome:
         manifest: of the data that was used.
         stages: information of each stage by name, as the cache holds it, `seconds` included.
         reused: names of the stages that came out of the cache.
-        scores: what the evaluate job measured: `quantized`, `final`, `load_s`.
+        scores: what the evaluate job measured: `load_s`, `quantized`, `final`; where test-time
+            training adapted while scoring, what it says under `ttt`, and perhaps `control`.
         seconds: of everything outside the produce stages, by name.
         provenance: what ran.
     """
@@ -72,9 +76,17 @@ class Outcome:
             eligibility=verdict,
             provenance=self.provenance,
             config_hash=config_hash(config),
-            control=None if self.stages["ttt"]["eligible"] else self.stages["score_ema"]["score"],
+            control=self.control(),
             reused=self.reused,
         )
+
+    def control(self) -> dict[str, Any] | None:
+        """What the score would be without the test-time training, as far as it was measured."""
+        if not self.stages["ttt"]["eligible"]:
+            before: dict[str, Any] = self.stages["score_ema"]["score"]
+            return before
+        adapted = self.scores.get("ttt", {}).get("adaptive", False)
+        return self.scores.get("control") if adapted else None
 
     def all_scores(self) -> dict[str, Any]:
         stages = (self.stages[f"score_{name}"] for name in ("trained", "ema", "adapted"))
@@ -84,21 +96,21 @@ class Outcome:
     def all_seconds(self) -> dict[str, float]:
         seconds = {name: float(self.stages[name]["seconds"]) for name in PRODUCE_STAGES}
         warm_up = float(self.stages["train"].get("warm_up_s", 0.0))
-        evaluate = {
-            "load": self.scores["load_s"],
-            "quantized": self.scores["quantized"]["seconds"],
-            "final": self.scores["final"]["seconds"],
-        }
+        made = (name for name in EVALUATE_SCORES if name in self.scores)
+        evaluate = {name: self.scores[name]["seconds"] for name in made}
+        evaluate["load"] = self.scores["load_s"]
         everything = {**self.seconds, **seconds, "warm_up": warm_up, **evaluate}
         return {name: everything[name] for name in BUDGET_OF if everything.get(name)}
 
     def judge(self, budgets: list[dict[str, Any]], artifact: dict[str, int]) -> Eligibility:
-        final, adapted = self.scores["final"], self.stages["ttt"]
+        # What adapts while scoring leaves the produce job's stage of that name with nothing to do.
+        final, adapted = self.scores["final"], self.scores.get("ttt", self.stages["ttt"])
         validation = self.manifest.validation
         return judge_eligibility(
             ttt_eligible=adapted["eligible"],
             ttt_reason=adapted["reason"],
-            adaptive=False,
+            adaptive=adapted.get("adaptive", False),
+            ttt_notes=adapted.get("notes", ()),
             total_bytes=artifact["total_bytes"],
             limit_bytes=artifact["limit"],
             budgets=budgets,

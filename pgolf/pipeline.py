@@ -26,13 +26,13 @@ from pgolf.files import explain_os_error, write_json
 from pgolf.hardware import Devices
 from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
 from pgolf.launchers import Alone, Together, inside_torchrun
-from pgolf.outcome import Outcome, read_scores, read_stages
+from pgolf.outcome import EVALUATE_SCORES, Outcome, read_scores, read_stages
 from pgolf.prepare import Prepared, prepare
 from pgolf.report.page import write_report
 from pgolf.report.table import print_result
 from pgolf.runfolder import check_writable, describe_run, link_artifact, make_run_folder
 from pgolf.say import Say
-from pgolf.shipped import CODE_FILE, check_shippable
+from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable
 from pgolf.stage import Stage
 from pgolf.tracking.follow import EventFollower
 
@@ -122,13 +122,15 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Score a finished run's artifact once more, in fresh workers; the run folder is not changed.
 
     Args:
-        overrides: other values of the groups hardware and eval, e.g. `hardware.kernels=plain`.
+        overrides: other values of the groups hardware and eval, e.g. `hardware.kernels=plain`, and
+            of ttt where it adapts while scoring.
 
     Raises:
         UserError: no run folder, its artifact is damaged, or an override that does not fit.
     """
     config, cache = load_config(run_folder), cache_folder()
-    config = changed(config, overrides, ("hardware", "eval"))
+    later = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
+    config = changed(config, overrides, later)
     artifact = run_folder / "artifact"
     if not artifact.is_dir():
         raise UserError(f"{run_folder} has no artifact: the run is not finished")
@@ -246,7 +248,8 @@ class Run:
                 in_stages += event["seconds"]
             elif event["event"] == "resume":  # an earlier process used these seconds
                 in_stages -= event["elapsed_s"] + event["warm_up_s"]
-        scored = scores["load_s"] + scores["quantized"]["seconds"] + scores["final"]["seconds"]
+        scored = scores["load_s"]
+        scored += sum(scores[name]["seconds"] for name in EVALUATE_SCORES if name in scores)
         return {
             "start_produce": max(0.0, self.clock.seconds("produce") - in_stages),
             "start_evaluate": max(0.0, self.clock.seconds("evaluate") - scored),

@@ -194,7 +194,7 @@ class Parts:
     def adapt(self, folder: Path) -> dict[str, Any]:
         context = self.context
         model = self.load("train", "ema")
-        ttt = instantiate(self.config["ttt"], _convert_="all")
+        ttt = instantiate(self.job["ttt"], _convert_="all")
         adapted = ttt.adapt(
             model, self.validation, self.world, context.clock, context.events, self.evaluate
         )

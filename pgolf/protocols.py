@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pgolf.data.manifest import Manifest
     from pgolf.data.stream import TokenStream
     from pgolf.distributed import World
+    from pgolf.eval.scoring import Windows
     from pgolf.events import EventLog
     from pgolf.quant.codes import Codes
     from pgolf.score import Score
     from pgolf.ttt.adapted import Adapted
+    from pgolf.ttt.ledger import Ledger
 
 
 class Tokenizer(Protocol):
@@ -112,6 +114,19 @@ class TTT(Protocol):
     ) -> Adapted: ...
 
 
+class AdaptiveTTT(Protocol):
+    """Test-time training while evaluating, from the artifact; an option of ttt with `score`.
+
+    It never sees the text: the ledger scores the next part, of `chunk_tokens` tokens, with the
+    model as it is, and then gives out that part. It has to score all parts.
+    """
+
+    chunk_tokens: int
+    compare: bool
+
+    def score(self, model: nn.Module, ledger: Ledger, world: World, clock: Clock) -> Adapted: ...
+
+
 class Quantizer(Protocol):
     """Weights to integer codes, with statistics from calibration text where it wants them."""
 
@@ -133,9 +148,10 @@ class Codec(Protocol):
 
 
 class Evaluator(Protocol):
-    """Scores every token of a stream but the first exactly once."""
+    """Scores every token of a stream but the first exactly once, through `windows`."""
 
     def evaluate(self, model: nn.Module, stream: TokenStream, world: World) -> Score: ...
+    def windows(self, num_positions: int) -> Windows: ...
 
 
 class TrackingSink(Protocol):

@@ -14,10 +14,13 @@ ARTIFACT_LIMIT_BYTES = 16_000_000
 
 # In the order in which a run makes them; `final` is the one that counts.
 SCORE_NAMES = ("trained", "ema", "adapted", "quantized", "final")
-CONTROL_LABEL = "averaged weights before test-time training; not from the artifact"
-
 TRACK_FIXED = "A fixed predictor"
 TRACK_ADAPTIVE = "B adaptive"
+# What `control` is, by the track of the score that it stands beside.
+CONTROL_LABELS = {
+    TRACK_FIXED: "averaged weights before test-time training; not from the artifact",
+    TRACK_ADAPTIVE: "the artifact evaluated in the same way without adapting",
+}
 FAIR_CALIBRATION = ("training text", "none")
 
 # Two clocks round differently; more than this between a budget and its stages is a mistake.
@@ -72,6 +75,7 @@ def judge_eligibility(
     scored_tokens: int,
     stream_tokens: int,
     official_validation: bool | None = None,
+    ttt_notes: Sequence[str] = (),
 ) -> Eligibility:
     """Judge a run by facts that it measured itself; the auditor's probes are another matter.
 
@@ -87,6 +91,7 @@ def judge_eligibility(
         scored_tokens: tokens scored for the final score.
         stream_tokens: tokens of the validation stream; all but the first can be scored.
         official_validation: whether the text is the first 50,000 FineWeb documents; None: unknown.
+        ttt_notes: what the test-time training has to say, one plain sentence each.
     """
     reasons = [] if ttt_eligible else [ttt_reason or "The test-time training breaks a rule."]
     if total_bytes > limit_bytes:
@@ -106,7 +111,7 @@ def judge_eligibility(
         reasons.append(
             f"{scored_tokens:,} of the {stream_tokens - 1:,} validation tokens were scored."
         )
-    notes = []
+    notes = list(ttt_notes)
     if official_validation is False:
         notes.append(
             "The validation text is not the first 50,000 FineWeb documents: compare this score "
@@ -156,7 +161,7 @@ def build_result(
         seconds: seconds of each stage, also of a reused one (what it took when it ran).
         budget_of: name of the budget that each stage is charged to.
         limits_s: limit of each budget that has one, in seconds.
-        control: score of the averaged weights before a test-time training that is not eligible.
+        control: score without the test-time training; see CONTROL_LABELS.
         reused: stages that came out of the cache.
 
     Raises:
@@ -186,6 +191,11 @@ def build_result(
     }
     validate_result(result)
     return result
+
+
+def control_label(result: Mapping[str, Any]) -> str:
+    """What the score beside the final one is, in words."""
+    return CONTROL_LABELS[result["eligibility"]["track"]]
 
 
 def charge_budgets(

@@ -10,15 +10,43 @@ from typing import Any
 
 from pgolf.errors import UserError
 from pgolf.files import atomic_writer, sha256_file, sha256_json
+from pgolf.signature import methods
 
 CODE_FILE = "code.zip"
 # Where the evaluate job begins; the run's own parts are loaded by name.
 EVALUATE_MODULES = ("pgolf.agent", "pgolf.worker", "pgolf.evaluate")
 ROOT = Path(__file__).resolve().parent.parent
-# Groups whose classes are needed to read and score an artifact.
+# Groups whose classes are needed to read and score an artifact; ttt joins where it runs then.
 SHIPPED_GROUPS = ("model", "codec", "eval")
+ADAPTIVE_MODULES = ("pgolf.ttt.ledger",)
 KERNELS = "pgolf.kernel."
 EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def adapts_while_scoring(config: dict[str, Any]) -> bool:
+    """Whether test-time training runs in the evaluate job, from the artifact.
+
+    Its class says so by its methods: `score` runs there, `adapt` before quantization.
+
+    Args:
+        config: of the run, resolved.
+
+    Raises:
+        UserError: it has neither or both.
+    """
+    target = config["ttt"]["_target_"]
+    found = methods(target) & {"adapt", "score"}
+    if len(found) != 1:
+        raise UserError(
+            f"ttt._target_={target} has {len(found)} of the methods adapt (before quantization) "
+            "and score (while evaluating): write exactly one of them"
+        )
+    return found == {"score"}
+
+
+def shipped_groups(config: dict[str, Any]) -> tuple[str, ...]:
+    """Groups of this run whose classes are needed to read and score its artifact."""
+    return (*SHIPPED_GROUPS, "ttt") if adapts_while_scoring(config) else SHIPPED_GROUPS
 
 
 def check_shippable(config: dict[str, Any]) -> None:
@@ -27,7 +55,7 @@ def check_shippable(config: dict[str, Any]) -> None:
     Args:
         config: of the run, resolved.
     """
-    for group in SHIPPED_GROUPS:
+    for group in shipped_groups(config):
         target = config[group]["_target_"]
         if not target.startswith(f"pgolf.{group}."):
             raise UserError(
@@ -43,7 +71,7 @@ def write_code(folder: Path, config: dict[str, Any]) -> int:
     this file, so it is proved complete by every run.
 
     Args:
-        config: of the run; its model, codec and evaluator are shipped.
+        config: of the run; the classes of `shipped_groups` are shipped.
     """
     with (
         atomic_writer(folder / CODE_FILE) as file,
@@ -59,7 +87,9 @@ def write_code(folder: Path, config: dict[str, Any]) -> int:
 
 def shipped_files(config: dict[str, Any]) -> list[Path]:
     """Source files that scoring a run's artifact imports, in a fixed order."""
-    parts = [config[group]["_target_"].rpartition(".")[0] for group in SHIPPED_GROUPS]
+    groups = shipped_groups(config)
+    parts = [config[group]["_target_"].rpartition(".")[0] for group in groups]
+    parts += ADAPTIVE_MODULES if "ttt" in groups else ()
     return [_source(name) for name in sorted(closure([*EVALUATE_MODULES, *parts]))]
 
 

@@ -32,6 +32,26 @@ def configuration_parameters(target: str) -> dict[str, Parameter]:
     Raises:
         UserError: no such module, or it defines no such name.
     """
+    node = _definition(target)
+    if isinstance(node, ast.FunctionDef):
+        return _keyword_only(node)
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return _keyword_only(item)
+    return {}
+
+
+def methods(target: str) -> set[str]:
+    """Names of the methods that the class at a dotted path defines itself.
+
+    Raises:
+        UserError: no such module, or it defines no such name.
+    """
+    node = _definition(target)
+    return {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+
+
+def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
     module_name, _, name = target.rpartition(".")
     path = _source_of(module_name, target)
     try:
@@ -40,16 +60,11 @@ def configuration_parameters(target: str) -> dict[str, Parameter]:
         line = getattr(error, "lineno", None)
         where = f"{path}:{line}" if line else str(path)
         raise UserError(f"_target_ {target}: {where} is no valid Python: {error}") from error
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return _keyword_only(node)
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for item in node.body:
-                if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                    return _keyword_only(item)
-            return {}
-    names = [n.name for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
-    raise UserError(f"_target_ {target}: {module_name} defines no {name}{_hint(name, names)}")
+    found = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    if name not in found:
+        hint = _hint(name, list(found))
+        raise UserError(f"_target_ {target}: {module_name} defines no {name}{hint}")
+    return found[name]
 
 
 def _source_of(module_name: str, target: str) -> Path:

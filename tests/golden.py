@@ -30,7 +30,9 @@ from pgolf.model.recurrent import RecurrentGPT
 from pgolf.optim.muon_adamw import MuonAdamW
 from pgolf.score import Score
 from pgolf.train.ema import WeightAverage
+from pgolf.ttt.ledger import Ledger
 from pgolf.ttt.prequant import PreQuantTTT
+from pgolf.ttt.score_first import ScoreFirstTTT
 
 Config = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -186,7 +188,7 @@ def evaluate(config: Config, arrays: Arrays) -> list[Row]:
     stream = cut_stream(arrays, seq_len)
     standard = StandardEvaluator(seq_len=seq_len, batch_seqs=8)
     sliding = SlidingEvaluator(seq_len=seq_len, stride=config["eval_stride"], batch_seqs=32)
-    return [
+    rows = [
         *score_rows(
             "evaluate: standard", standard.evaluate(model, stream, WORLD), arrays["standard"], 1e-6
         ),
@@ -194,6 +196,29 @@ def evaluate(config: Config, arrays: Arrays) -> list[Row]:
             "evaluate: sliding", sliding.evaluate(model, stream, WORLD), arrays["sliding"], 1e-6
         ),
     ]
+    if "score_first" in arrays:  # it changes the model: last
+        adaptive = score_first(config, model, stream, sliding)
+        rows += score_rows("evaluate: score-first TTT", adaptive, arrays["score_first"], 1e-5)
+    return rows
+
+
+def score_first(
+    config: Config, model: RecurrentGPT, stream: TokenStream, evaluator: SlidingEvaluator
+) -> Score:
+    settings = config["score_first"]
+    ttt = ScoreFirstTTT(
+        lr=settings["lr"],
+        momentum=settings["momentum"],
+        epochs=settings["epochs"],
+        chunk_tokens=settings["chunk_tokens"],
+        batch_seqs=settings["batch_seqs"],
+        grad_clip_norm=settings["grad_clip"],
+        seq_len=config["eval_seq_len"],
+        reserve_s=0.0,
+    )
+    ledger = Ledger(model, stream, evaluator, WORLD, part_tokens=ttt.chunk_tokens)
+    ttt.score(model, ledger, WORLD, Clock({}))
+    return ledger.finish()
 
 
 def prequant_ttt(config: Config, arrays: Arrays) -> list[Row]:

@@ -69,6 +69,11 @@ def test_all_reasons_are_given_and_a_note_is_none():
     assert judge_eligibility(**CLEAN, official_validation=False).eligible
 
 
+def test_what_the_method_says_is_noted_first():
+    verdict = judge_eligibility(**CLEAN, official_validation=False, ttt_notes=["Stopped early."])
+    assert verdict.eligible and len(verdict.notes) == 2 and verdict.notes[0] == "Stopped early."
+
+
 def test_budget_without_limit_is_never_over():
     budgets = [{"name": "diagnostic", "limit_s": None, "charged_s": 1e9}]
     assert judge_eligibility(**{**CLEAN, "budgets": budgets}).eligible

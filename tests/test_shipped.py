@@ -16,7 +16,14 @@ import pytest
 
 from pgolf import shipped
 from pgolf.errors import UserError
-from pgolf.shipped import CODE_FILE, SHIPPED_GROUPS, check_shippable, strip, write_code
+from pgolf.shipped import (
+    CODE_FILE,
+    SHIPPED_GROUPS,
+    adapts_while_scoring,
+    check_shippable,
+    strip,
+    write_code,
+)
 
 PACKAGE = Path(shipped.__file__).parent
 
@@ -98,6 +105,8 @@ def test_pgolf_itself_is_the_same_but_for_docstrings_and_comments(path: Path) ->
 PARTS = ("pgolf.model.baseline.BaselineGPT", "pgolf.codec.lzma_codec.LzmaCodec",
          "pgolf.eval.sliding.SlidingEvaluator")  # fmt: skip
 CONFIG = {name: {"_target_": part} for name, part in zip(SHIPPED_GROUPS, PARTS, strict=True)}
+CONFIG["ttt"] = {"_target_": "pgolf.ttt.prequant.PreQuantTTT"}
+SCORE_FIRST = {"_target_": "pgolf.ttt.score_first.ScoreFirstTTT"}
 
 
 def test_the_archive_does_not_depend_on_what_else_this_process_has_done(tmp_path: Path) -> None:
@@ -111,12 +120,17 @@ def test_the_archive_does_not_depend_on_what_else_this_process_has_done(tmp_path
     assert sizes == [first.stat().st_size, second.stat().st_size]
 
 
-def test_the_archive_holds_what_scoring_imports_and_nothing_else(tmp_path: Path) -> None:
-    write_code(tmp_path, CONFIG)
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_archive_holds_what_scoring_imports_and_nothing_else(
+    adaptive: bool, tmp_path: Path
+) -> None:
+    write_code(tmp_path, CONFIG | {"ttt": SCORE_FIRST} if adaptive else CONFIG)
     with zipfile.ZipFile(tmp_path / CODE_FILE) as archive:
         found = set(archive.namelist())
     wanted = ["pgolf.agent", "pgolf.worker", "pgolf.evaluate"]
     wanted += [part.rpartition(".")[0] for part in PARTS]
+    wanted += ["pgolf.ttt.score_first", "pgolf.ttt.ledger"] if adaptive else []
+    assert adaptive == any(name.startswith("pgolf/ttt/") for name in found)
     code = (
         f"import sys, {', '.join(wanted)}\n"
         "for m in list(sys.modules.values()):\n"
@@ -140,6 +154,19 @@ def test_the_archive_holds_what_scoring_imports_and_nothing_else(tmp_path: Path)
 @pytest.mark.parametrize("group", ["model", "codec", "eval"])
 def test_what_scoring_needs_has_to_lie_in_pgolf(group: str) -> None:
     parts = {name: {"_target_": f"pgolf.{name}.some.Part"} for name in ("model", "codec", "eval")}
+    parts["ttt"] = CONFIG["ttt"]
     check_shippable({**parts, "quant": {"_target_": "mine.Quantizer"}})
     with pytest.raises(UserError, match=rf"{group}\._target_=mine\.Part: .*pgolf/{group}/"):
         check_shippable({**parts, group: {"_target_": "mine.Part"}})
+
+
+def test_a_method_of_the_evaluate_job_has_to_lie_in_pgolf_as_well() -> None:
+    check_shippable(CONFIG | {"ttt": SCORE_FIRST})
+    with pytest.raises(UserError, match=r"ttt\._target_=tests\.ttt\.cheats\.Skips: .*pgolf/ttt/"):
+        check_shippable(CONFIG | {"ttt": {"_target_": "tests.ttt.cheats.Skips"}})
+
+
+def test_a_method_has_to_say_when_it_runs() -> None:
+    assert adapts_while_scoring({"ttt": SCORE_FIRST}) and not adapts_while_scoring(CONFIG)
+    with pytest.raises(UserError, match=r"has 0 of the methods adapt .* and score"):
+        check_shippable(CONFIG | {"ttt": {"_target_": "pgolf.eval.sliding.SlidingEvaluator"}})

@@ -14,7 +14,7 @@ import pytest
 
 from pgolf import signature
 from pgolf.errors import UserError
-from pgolf.signature import check_arguments, configuration_parameters
+from pgolf.signature import check_arguments, configuration_parameters, methods
 
 SOURCE = '''
 """A user's part."""
@@ -158,3 +158,12 @@ def test_values_fit_annotations(annotation: str) -> None:
         assert signature._fits(value, node), value
     for value in WRONG.get(annotation, []):
         assert not signature._fits(value, node), value
+
+
+def test_methods_are_those_that_a_class_writes(parts: str) -> None:
+    assert methods("pgolf.ttt.none.NoTTT") == {"adapt"}
+    assert {"__init__", "score"} <= methods("pgolf.ttt.score_first.ScoreFirstTTT")
+    assert methods(f"{parts}.part.Part") == {"__init__"}
+    assert methods(f"{parts}.part.Plain") == set()
+    with pytest.raises(UserError, match="did you mean Part"):
+        methods(f"{parts}.part.Prt")

@@ -1,7 +1,7 @@
 """Scoring windows of a token stream: which positions count, and the sum of nats, tokens and bytes.
 
-Every evaluator is a list of `Window`s; this is the only place that adds nats up to a score.
-Legend: B batch, T time (window length), N scored positions at the end of a window.
+An evaluator is a choice of `Windows`; this is the only place that adds nats up to a score.
+Legend: B batch, T time (window length), N scored positions at the end of a window, W windows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pgolf.distributed import World
-from pgolf.progress import track
+from pgolf.progress import Bar, track
 from pgolf.protocols import Model
 from pgolf.score import Score
 
@@ -35,6 +35,50 @@ class Batch:
     num_scored: int
 
 
+@dataclass(frozen=True)
+class Windows:
+    """All windows of an evaluation, in the order of the positions that they score.
+
+    A position is named by the index of the input token there; its target is the token after it.
+
+    Args:
+        starts: index in the stream of each window's first input token, int64 [W].
+        scored_from: first position that each window scores; it scores all from there to its end,
+            where the next one goes on. int64 [W], ascending.
+        seq_len: tokens that the model sees at once.
+        batch_seqs: windows that go through the model together.
+    """
+
+    starts: np.ndarray
+    scored_from: np.ndarray
+    seq_len: int
+    batch_seqs: int
+
+    def between(self, begin: int, end: int) -> Windows:
+        """Those whose scored part begins at position begin or later, and before end."""
+        first, last = np.searchsorted(self.scored_from, (begin, end))
+        starts, scored_from = self.starts[first:last], self.scored_from[first:last]
+        return Windows(starts, scored_from, self.seq_len, self.batch_seqs)
+
+    def score(
+        self, model: nn.Module, stream: TokenStream, world: World, bar: Bar | None = None
+    ) -> Score:
+        """Nats, tokens and bytes of what they score, the work dealt over the ranks.
+
+        Args:
+            bar: counts this rank's windows; None shows a bar of its own.
+        """
+        starts, scored_from = rank_share(self.starts, world), rank_share(self.scored_from, world)
+        num_scored = self.seq_len - (scored_from - starts)
+        batches: list[Batch] = []
+        for count in dict.fromkeys(num_scored.tolist()):
+            batches += make_batches(starts[num_scored == count], count, self.batch_seqs)
+        if bar is not None:
+            return score_batches(model, stream, batches, self.seq_len, world, bar)
+        with track("evaluate", len(starts), "window", world.is_main) as own:
+            return score_batches(model, stream, batches, self.seq_len, world, own)
+
+
 def make_batches(starts: np.ndarray, num_scored: int, batch_seqs: int) -> list[Batch]:
     """Cut a list of window starts into batches of at most batch_seqs."""
     cuts = range(0, len(starts), batch_seqs)
@@ -49,7 +93,12 @@ def rank_share(starts: np.ndarray, world: World) -> np.ndarray:
 
 @torch.inference_mode()
 def score_batches(
-    model: nn.Module, stream: TokenStream, batches: list[Batch], seq_len: int, world: World
+    model: nn.Module,
+    stream: TokenStream,
+    batches: list[Batch],
+    seq_len: int,
+    world: World,
+    bar: Bar,
 ) -> Score:
     """Sum of nats, tokens and raw bytes over the scored positions of all ranks' batches.
 
@@ -60,6 +109,7 @@ def score_batches(
     Args:
         model: `nll(ids_BT, targets_BN)`.
         batches: this rank's work; the model sees seq_len tokens of each window.
+        bar: counts windows.
 
     Returns:
         The score of all ranks together, the same on each.
@@ -68,9 +118,8 @@ def score_batches(
     model.eval()
     nats = torch.zeros((), dtype=torch.float64, device=world.device)
     num_tokens = num_bytes = 0
-    total = sum(len(batch.starts) for batch in batches)
     # One autocast region for all batches: weights are cast to bf16 once.
-    with track("evaluate", total, "window", world.is_main) as bar, world.autocast():
+    with world.autocast():
         for batch in batches:
             ids_BT, targets_BN, counted_BN, raw_bytes = _gather(stream, batch, seq_len)
             nll_BN = language_model.nll(_to(ids_BT, world.device), _to(targets_BN, world.device))

@@ -9,7 +9,7 @@ from torch import nn
 
 from pgolf.distributed import World
 from pgolf.errors import UserError
-from pgolf.eval.scoring import make_batches, rank_share, score_batches
+from pgolf.eval.scoring import Windows
 from pgolf.score import Score
 
 if TYPE_CHECKING:
@@ -42,9 +42,12 @@ class SlidingEvaluator:
 
     def evaluate(self, model: nn.Module, stream: TokenStream, world: World) -> Score:
         """Score every token of the stream but the first exactly once, work dealt over the ranks."""
+        return self.windows(stream.num_tokens - 1).score(model, stream, world)
+
+    def windows(self, num_positions: int) -> Windows:
+        """The windows of a stream with so many tokens to score."""
         # A window is needed while its scored part, its last `stride` positions, begins inside.
-        end = max(1, stream.num_tokens - 1 - (self.seq_len - self.stride))
-        starts = rank_share(np.arange(0, end, self.stride), world)
-        batches = make_batches(starts[starts == 0], self.seq_len, self.batch_seqs)
-        batches += make_batches(starts[starts > 0], self.stride, self.batch_seqs)
-        return score_batches(model, stream, batches, self.seq_len, world)
+        context = self.seq_len - self.stride
+        starts = np.arange(0, max(1, num_positions - context), self.stride)
+        scored_from = np.where(starts > 0, starts + context, 0)
+        return Windows(starts, scored_from, self.seq_len, self.batch_seqs)

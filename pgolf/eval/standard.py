@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from pgolf.distributed import World
-from pgolf.eval.scoring import make_batches, rank_share, score_batches
+from pgolf.eval.scoring import Windows
 from pgolf.score import Score
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class StandardEvaluator:
 
     def evaluate(self, model: nn.Module, stream: TokenStream, world: World) -> Score:
         """Score every token of the stream but the first exactly once, work dealt over the ranks."""
-        starts = rank_share(np.arange(0, stream.num_tokens - 1, self.seq_len), world)
-        batches = make_batches(starts, self.seq_len, self.batch_seqs)
-        return score_batches(model, stream, batches, self.seq_len, world)
+        return self.windows(stream.num_tokens - 1).score(model, stream, world)
+
+    def windows(self, num_positions: int) -> Windows:
+        """The windows of a stream with so many tokens to score."""
+        starts = np.arange(0, num_positions, self.seq_len)
+        return Windows(starts, starts, self.seq_len, self.batch_seqs)

@@ -86,7 +86,7 @@ def _limits(run: RunData) -> list[str]:
 
 
 def _ttt(run: RunData) -> str:
-    """The curve over epochs: BPB where it was measured, else the loss."""
+    """The curve over epochs or over the text: BPB where it was measured, else the loss."""
     if run.ttt_bpb:
         chart = charts.line_chart(
             run.ttt_bpb, x_title="epoch", y_title="bits per byte", unit="epoch", dots=True,
@@ -99,6 +99,18 @@ def _ttt(run: RunData) -> str:
             label="Loss in each epoch of test-time training",
         )  # fmt: skip
         return sections.card("Test-time training, loss", chart)
+    if run.ttt_gain:
+        chart = charts.line_chart(
+            run.ttt_gain, x_title="tokens scored", y_title="bits per byte", unit="token",
+            label="What the unadapted model needs more on the same tokens",
+        )  # fmt: skip
+        return sections.card("Gain of adapting while scoring", chart)
+    if run.ttt_running:
+        chart = charts.line_chart(
+            run.ttt_running, x_title="tokens scored", y_title="bits per byte", unit="token",
+            label="Bits per byte of the tokens scored so far",
+        )  # fmt: skip
+        return sections.card("Adapting while scoring", chart)
     return ""
 
 

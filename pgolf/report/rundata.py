@@ -23,6 +23,8 @@ class RunData:
         result: the checked result.
         loss_by_step, loss_by_second: training loss in nats per token.
         ttt_bpb, ttt_loss: by epoch; empty where they were not measured.
+        ttt_running: bits per byte by tokens scored, of a method that adapts while scoring.
+        ttt_gain: what the unadapted model's are above that on the same tokens.
         tokenizer: what the data stage counted of the validation text, or None.
         config: text of config.yaml, or "".
     """
@@ -33,6 +35,8 @@ class RunData:
     loss_by_second: list[Point]
     ttt_bpb: list[Point]
     ttt_loss: list[Point]
+    ttt_running: list[Point]
+    ttt_gain: list[Point]
     tokenizer: dict[str, Any] | None
     config: str
 
@@ -53,6 +57,8 @@ def load_run(folder: Path) -> RunData:
     validate_result(result)
     log, config = folder / "events.jsonl", folder / "config.yaml"
     events = list(read_events(log)) if log.exists() else []
+    running = curve(events, "ttt_curve", "tokens", "bpb")
+    unadapted = dict(curve(events, "ttt_curve", "tokens", "unadapted_bpb"))
     return RunData(
         folder=folder,
         result=result,
@@ -60,6 +66,8 @@ def load_run(folder: Path) -> RunData:
         loss_by_second=curve(events, "train_step", "elapsed_s", "train/loss"),
         ttt_bpb=curve(events, "ttt_epoch", "epoch", "val/bpb"),
         ttt_loss=curve(events, "ttt_epoch", "epoch", "train/loss"),
+        ttt_running=running,
+        ttt_gain=[(x, unadapted[x] - y) for x, y in running if x in unadapted],
         tokenizer=next((e for e in reversed(events) if e.get("event") == "tokenizer"), None),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.report import words
-from pgolf.result import CONTROL_LABEL
+from pgolf.result import control_label
 
 # Each stage of a budget is drawn a little lighter than the one before.
 FADE = (1.0, 0.72, 0.5, 0.36, 0.26)
@@ -32,7 +32,7 @@ def headline(result: dict[str, Any]) -> str:
     if result["control"] is not None:
         points.append(
             f'<li class="note">For comparison: <b>{words.bpb(result["control"]["bpb"])}</b> BPB '
-            f"({escape(CONTROL_LABEL)}).</li>"
+            f"({escape(control_label(result))}).</li>"
         )
     points += [f'<li class="note">{escape(sentence)}</li>' for sentence in verdict["notes"]]
     good = " good" if verdict["eligible"] else ""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgolf.report import words
-from pgolf.result import CONTROL_LABEL
+from pgolf.result import control_label
 
 BAR_CELLS = 24
 FILES = ("result.json", "report.html", "log.txt", "artifact")
@@ -95,7 +95,8 @@ def _scores(result: dict[str, Any]) -> Table:
 def _control(result: dict[str, Any]) -> Iterator[Text]:
     if result["control"] is not None:
         value = words.bpb(result["control"]["bpb"])
-        yield Text.assemble("For comparison: ", (f"{value} BPB", "bold"), f" ({CONTROL_LABEL})")
+        label = f" ({control_label(result)})"
+        yield Text.assemble("For comparison: ", (f"{value} BPB", "bold"), label)
 
 
 def _artifact(artifact: dict[str, int], console: Console) -> Text:

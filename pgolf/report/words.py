@@ -26,6 +26,7 @@ STAGE_LABELS = {
     "load": "load artifact",
     "final": "final evaluation",
     "quantized": "score quantized",
+    "control": "score unadapted",
     "score_trained": "score trained",
     "score_ema": "score averaged",
     "score_adapted": "score adapted",

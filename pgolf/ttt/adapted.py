@@ -8,14 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Adapted:
-    """The outcome of `adapt`.
+    """The outcome of `adapt` or `score`.
 
     Args:
         eligible: whether the method keeps a score eligible.
         reason: why, in words for the result.
         per_epoch: one dict an epoch: epoch, lr, train_loss, and bpb where it was measured.
+        adaptive: whether the final score comes from a predictor that learned from scored text.
+        notes: what a reader of the result has to know, one plain sentence each.
     """
 
     eligible: bool
     reason: str
     per_epoch: list[dict[str, Any]] = field(default_factory=list)
+    adaptive: bool = False
+    notes: list[str] = field(default_factory=list)

@@ -10,7 +10,9 @@ import pytest
 
 from pgolf.errors import UserError
 from pgolf.report.page import write_report
-from pgolf.report.rundata import curve
+from pgolf.report.rundata import curve, load_run
+from pgolf.report.sections import headline
+from pgolf.result import TRACK_ADAPTIVE
 from tests.report.fixtures import REASON, make_result, make_run
 
 VOID = {"meta", "input", "br"}
@@ -110,6 +112,32 @@ def test_folder_without_result_or_with_a_broken_one_is_named(tmp_path):
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
         write_report(tmp_path)
+
+
+def test_a_method_that_adapts_while_scoring_shows_its_gain(tmp_path):
+    folder = make_run(tmp_path / "run", eligible=True)
+    rows = [
+        {"event": "ttt_curve", "stage": "final", "tokens": n, "bpb": 1.9, "unadapted_bpb": 1.95}
+        for n in (1000, 2000)
+    ]
+    log = folder / "events.jsonl"
+    before = log.read_text()
+    log.write_text(before + "".join(json.dumps(row) + "\n" for row in rows))
+    run = load_run(folder)
+    assert run.ttt_gain == [(1000.0, pytest.approx(0.05)), (2000.0, pytest.approx(0.05))]
+    assert "Gain of adapting while scoring" in " ".join(read(write_report(folder)).text)
+    for row in rows:
+        del row["unadapted_bpb"]
+    log.write_text(before + "".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(read(write_report(folder)).text)
+    assert "Adapting while scoring" in text and "Gain of" not in text
+
+
+def test_the_control_is_named_by_its_track(tmp_path):
+    result = make_result()
+    result["eligibility"]["track"] = TRACK_ADAPTIVE
+    assert "without adapting" in headline(result)
+    assert "averaged weights before" in headline(make_result())
 
 
 def test_curve_takes_the_last_of_a_repeated_step_and_drops_what_is_no_number():

@@ -1,0 +1,150 @@
+"""The scoring ledger of methods that adapt while scoring: it owns the text and gives it out late.
+
+A method asks for the next part to be scored, with the model as it is now, and gets that part's text
+in return. There is no other way to the text: reading ahead, scoring twice and leaving out cannot be
+written, and what is missing in the end is refused. So each token is scored exactly once, in order,
+before any state has seen it (condition 3 of issue #1017 of openai/parameter-golf).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pgolf.data.stream import TokenStream
+from pgolf.distributed import World
+from pgolf.errors import RunFailed
+from pgolf.progress import Bar, track
+from pgolf.score import Score
+
+if TYPE_CHECKING:
+    from pgolf.events import EventLog
+    from pgolf.protocols import Evaluator
+
+SILENT = Bar()
+
+
+class Ledger:
+    """Scores a stream part by part; `curve` is the running total after each part.
+
+    Positions are counted as in `pgolf.eval.scoring`: position p is scored by the token after it.
+    The windows of a part are those whose scored part begins in it. They are dealt over the ranks,
+    and sums are those of all ranks, so that every rank sees the same ledger.
+
+    Args:
+        model: the predictor; the method changes its weights in place, between two parts.
+        stream: the text to score.
+        evaluator: decides the windows, as without adaptation.
+        world: every rank calls `score_next` equally often.
+        part_tokens: positions of a part.
+        events: gets a `ttt_curve` event a part: tokens, bpb, and unadapted_bpb where it is known.
+        unadapted: `curve` of a ledger of the same parts, whose model stayed as it is shipped.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stream: TokenStream,
+        evaluator: Evaluator,
+        world: World,
+        *,
+        part_tokens: int,
+        events: EventLog | None = None,
+        unadapted: list[Score] | None = None,
+    ) -> None:
+        self.num_positions = stream.num_tokens - 1
+        self.num_parts = -(-self.num_positions // part_tokens)
+        self.part_tokens = part_tokens
+        self.curve: list[Score] = []
+        self._model, self._stream, self._world = model, stream, world
+        self._windows = evaluator.windows(self.num_positions)
+        self._bar, self._events, self._unadapted = SILENT, events, unadapted
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[None]:
+        """Show positions and running BPB inside."""
+        with track(label, self.num_positions, "token", self._world.is_main) as self._bar:
+            yield
+
+    @property
+    def total(self) -> Score:
+        """What is scored so far."""
+        return self.curve[-1] if self.curve else Score(0.0, 0, 0)
+
+    def score_next(self) -> Tensor:
+        """Score the next part with the model as it is now, then give out its text.
+
+        Returns:
+            int64 [n+1] on the CPU, the method's own copy: n inputs and, shifted by one, n targets
+            of the part's positions, all of them scored.
+
+        Raises:
+            RunFailed: everything is scored, or the model learned while it was asked.
+        """
+        part = len(self.curve)
+        if part == self.num_parts:
+            raise RunFailed("ttt: everything is scored; a method may score each token once only")
+        begin = part * self.part_tokens
+        end = min(begin + self.part_tokens, self.num_positions)
+        before, versions = self.total, _versions(self._model)
+        windows = self._windows.between(begin, end)
+        score = windows.score(self._model, self._stream, self._world, SILENT)
+        if _versions(self._model) != versions:
+            raise RunFailed("ttt: the model's weights changed while it scored: score, then adapt")
+        total = Score(
+            before.nats + score.nats,
+            before.tokens + score.tokens,
+            before.raw_bytes + score.raw_bytes,
+        )
+        if total.tokens < end:
+            raise RunFailed(f"ttt: {total.tokens:,} tokens are scored where {end:,} should be")
+        self.curve.append(total)
+        self._tell(score.tokens)
+        return torch.from_numpy(self._stream.ids[begin : end + 1].astype(np.int64))
+
+    def finish(self) -> Score:
+        """The score of the whole stream.
+
+        Raises:
+            RunFailed: something is not scored.
+        """
+        if self.total.tokens != self.num_positions:
+            left = self.num_positions - self.total.tokens
+            raise RunFailed(f"ttt: the method ended with {left:,} tokens that are not scored")
+        return self.total
+
+    def warm_up(self) -> None:
+        """Score random ids in the shapes of the first part: kernels are compiled and chosen."""
+        end = min(self.part_tokens, self.num_positions)
+        ids = synthetic_ids(self._model, end + self._windows.seq_len + 1).numpy()
+        stream = TokenStream(ids.astype(np.uint16), np.ones(len(ids), np.uint16))
+        self._windows.between(0, end).score(self._model, stream, self._world, SILENT)
+
+    def _tell(self, num_tokens: int) -> None:
+        """Progress and an event; without a byte yet there are no bits per byte."""
+        part, total = len(self.curve) - 1, self.total
+        note, values = "", {}
+        if total.raw_bytes:
+            note, values = f"{total.bpb:.4f} BPB", {"bpb": total.bpb}
+            if self._unadapted is not None:
+                values["unadapted_bpb"] = self._unadapted[part].bpb
+                note += f", unadapted {values['unadapted_bpb']:.4f}"
+            if self._events is not None:
+                self._events.emit("ttt_curve", "final", tokens=total.tokens, **values)
+        self._bar.advance(num_tokens, note)
+
+
+def synthetic_ids(model: nn.Module, count: int) -> Tensor:
+    """Random ids of the model's vocabulary, int64 [count] on the CPU: no text at all."""
+    vocab_size = cast(nn.Embedding, model.get_submodule("tok_emb")).num_embeddings
+    return torch.randint(vocab_size, (count,), generator=torch.Generator().manual_seed(0))
+
+
+def _versions(model: nn.Module) -> list[int]:
+    """torch's count of in-place changes of each parameter and buffer."""
+    return [tensor._version for tensor in (*model.parameters(), *model.buffers())]

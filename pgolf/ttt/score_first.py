@@ -1,0 +1,184 @@
+"""`ttt=score_first`: scores a chunk of the validation text, then trains on it (PR #1493).
+
+It learns from scored text only, so the score is eligible on the adaptive track.
+Legend: B batch, S sequences of a chunk, T time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from pgolf.clock import Clock
+from pgolf.distributed import World
+from pgolf.kernel.replay import EAGER_PASSES, ForwardBackward
+from pgolf.protocols import Model
+from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.ledger import synthetic_ids
+from pgolf.ttt.pace import Pace
+
+if TYPE_CHECKING:
+    from pgolf.ttt.ledger import Ledger
+
+REASON = "trains on validation text only after that text is scored"
+
+
+class ScoreFirstTTT:
+    """SGD over each chunk after its score, for some epochs, on all weights; not after the last.
+
+    A step is one batch of all ranks together, so that their number changes the score by rounding
+    alone. What a chunk has beyond whole sequences is scored and not trained on.
+
+    Args:
+        lr: of the first chunk; a cosine over the chunks brings it to 0 at the last.
+        momentum: SGD's, kept from chunk to chunk.
+        epochs: passes over a chunk; 0 adapts nothing.
+        chunk_tokens: tokens that are scored before they are trained on.
+        batch_seqs: most sequences of an optimizer step, over all ranks.
+        grad_clip_norm: bound of the gradient norm.
+        seq_len: tokens of a training sequence.
+        reserve_s: seconds of the evaluation budget that adaptation leaves, besides those that
+            scoring the rest will take: workers have to start, and to end.
+        compare: score everything with the unadapted model as well, as the control; its seconds are
+            diagnostic.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        epochs: int = 3,
+        chunk_tokens: int,
+        batch_seqs: int,
+        grad_clip_norm: float = 1.0,
+        seq_len: int,
+        reserve_s: float,
+        compare: bool = True,
+    ) -> None:
+        self.lr, self.momentum, self.epochs = lr, momentum, epochs
+        self.chunk_tokens, self.batch_seqs, self.seq_len = chunk_tokens, batch_seqs, seq_len
+        self.grad_clip_norm, self.reserve_s, self.compare = grad_clip_norm, reserve_s, compare
+
+    def score(self, model: nn.Module, ledger: Ledger, world: World, clock: Clock) -> Adapted:
+        """Score all parts of the ledger, which are this method's chunks, and adapt in between.
+
+        Args:
+            model: the ledger's; all ranks end with the same weights.
+            clock: when the evaluation budget runs short, the rest is scored without adapting.
+        """
+        cast(Model, model).recurrence(True)
+        trainer = ChunkTrainer(self, model, world)
+        if world.device.type == "cuda":
+            ledger.warm_up()
+            trainer.warm_up()
+        pace = Pace(clock, world, ledger.num_positions, self.reserve_s)
+        last, num_adapted = ledger.num_parts - 1, 0
+        for chunk in range(ledger.num_parts):
+            text = ledger.score_next()
+            goes_on = pace.after_scoring(ledger.total.tokens)
+            if self.epochs > 0 and chunk < last and goes_on:
+                trainer.train(text, self.chunk_lr(chunk, ledger.num_parts))
+                pace.after_adapting()
+                num_adapted += 1
+        notes = self.notes(num_adapted, last)
+        return Adapted(True, REASON, adaptive=num_adapted > 0, notes=notes)
+
+    def notes(self, num_adapted: int, last: int) -> list[str]:
+        """Why there was less adaptation than one would think, if so."""
+        if self.epochs == 0:
+            return []
+        if last == 0:
+            return [
+                f"The text is not longer than one chunk of {self.chunk_tokens:,} tokens "
+                "(ttt.chunk_tokens), so there was nothing to adapt for."
+            ]
+        if num_adapted < last:
+            return [
+                f"Adapted on {num_adapted:,} of {last:,} chunks, because the evaluation budget ran "
+                "short: the rest was scored with the weights of then."
+            ]
+        return []
+
+    def chunk_lr(self, chunk: int, num_chunks: int) -> float:
+        """Learning rate after the score of a chunk (from 0): a cosine down to 0 at the last."""
+        return 0.5 * self.lr * (1.0 + math.cos(math.pi * chunk / max(1, num_chunks - 1)))
+
+
+class ChunkTrainer:
+    """The model's SGD, data-parallel; momentum lives as long as this object."""
+
+    def __init__(self, settings: ScoreFirstTTT, model: nn.Module, world: World) -> None:
+        self.settings, self.model, self.world = settings, model, world
+        self.trained = list(model.parameters())
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
+        self.optimizer = torch.optim.SGD(self.trained, lr=settings.lr, momentum=settings.momentum)
+        self.forward_backward = ForwardBackward(model, world.autocast)
+
+    def train(self, text: Tensor, lr: float) -> None:
+        """Some epochs over a chunk's whole sequences.
+
+        Args:
+            text: ids of inputs and, shifted by one, targets, int64 [n+1].
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        seq_len, size = self.settings.seq_len, self.settings.batch_seqs
+        num_seqs = (len(text) - 1) // seq_len
+        text = text[: num_seqs * seq_len + 1].to(self.world.device)
+        ids_ST, targets_ST = text[:-1].view(num_seqs, -1), text[1:].view(num_seqs, -1)
+        self.model.train()
+        for _ in range(self.settings.epochs):
+            for first in range(0, num_seqs, size):
+                self.step(ids_ST[first : first + size], targets_ST[first : first + size])
+
+    def step(self, ids_BT: Tensor, targets_BT: Tensor) -> None:
+        """One step on the batch of all ranks, of which this one computes its share."""
+        self.add_gradients(ids_BT, targets_BT)
+        sum_gradients(self.trained, self.world)
+        nn.utils.clip_grad_norm_(self.trained, self.settings.grad_clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def add_gradients(self, ids_BT: Tensor, targets_BT: Tensor) -> None:
+        """This rank's part of the gradient of the batch's mean loss, which may be none."""
+        batch, rank, world_size = len(ids_BT), self.world.rank, self.world.world_size
+        first, last = batch * rank // world_size, batch * (rank + 1) // world_size
+        if last > first:
+            share = (last - first) / batch
+            self.forward_backward(ids_BT[first:last], targets_BT[first:last], None, share)
+
+    def warm_up(self) -> None:
+        """Passes over random ids in the shapes of a chunk; gradients are thrown away."""
+        settings = self.settings
+        num_seqs = settings.chunk_tokens // settings.seq_len
+        size = num_seqs * settings.seq_len
+        text = synthetic_ids(self.model, size + 1).to(self.world.device)
+        ids_ST, targets_ST = text[:-1].view(num_seqs, -1), text[1:].view(num_seqs, -1)
+        self.model.train()
+        for first in [*range(0, num_seqs, settings.batch_seqs)] * (EAGER_PASSES + 1):
+            batch = slice(first, first + settings.batch_seqs)
+            self.add_gradients(ids_ST[batch], targets_ST[batch])
+            self.optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def sum_gradients(parameters: list[nn.Parameter], world: World) -> None:
+    """Sum over the ranks, in one all-reduce; a rank without gradients adds nothing.
+
+    Gradients of several dtypes are summed in the widest of them.
+    """
+    if world.world_size == 1:
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+    flat = world.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, flat.split(sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,58 @@
+"""What jobs are told, and which settings change which stage's key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf.config import compose
+from pgolf.hardware import Devices
+from pgolf.jobs import evaluate_job, produce_job, produce_keys
+
+ONE = Devices("cpu", 1, "fp32", "auto", False, 1)
+
+
+def keys(*overrides: str) -> dict[str, str]:
+    return produce_keys(compose(["debug=cpu", *overrides]), ONE, "data")
+
+
+def jobs(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    config, here = compose(["debug=cpu", *overrides]), Path("here")
+    produce = produce_job(
+        config, ONE, run_folder=here, cache=here, data=here, data_key="data",
+        tokenizer_fingerprint="",
+    )  # fmt: skip
+    evaluate = evaluate_job(
+        config, ONE, run_folder=here, cache=here, artifact=here, validation=here,
+        tokenizer_fingerprint=None, output=here,
+    )  # fmt: skip
+    return produce, evaluate
+
+
+def test_what_adapts_while_scoring_changes_no_stage_before() -> None:
+    score_first, none = keys("ttt=score_first"), keys("ttt=none")
+    assert keys("ttt=score_first", "ttt.lr=0.5", "ttt.chunk_tokens=64") == score_first
+    # Only the code that is shipped differs from a run without.
+    assert {name for name in none if none[name] != score_first[name]} == {"pack"}
+
+
+def test_what_adapts_before_quantization_changes_the_stages_after_it() -> None:
+    first, second = keys("ttt=prequant21"), keys("ttt=prequant21", "ttt.epochs=1")
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"ttt", "score_adapted", "pack"}
+
+
+@pytest.mark.parametrize(
+    ("option", "before", "while_scoring"),
+    [
+        ("none", "pgolf.ttt.none.NoTTT", None),
+        ("prequant21", "pgolf.ttt.prequant.PreQuantTTT", None),
+        ("score_first", "pgolf.ttt.none.NoTTT", "pgolf.ttt.score_first.ScoreFirstTTT"),
+    ],
+)
+def test_each_method_runs_in_one_job(option: str, before: str, while_scoring: str | None) -> None:
+    produce, evaluate = jobs(f"ttt={option}")
+    assert produce["ttt"]["_target_"] == before
+    assert (evaluate["ttt"] and evaluate["ttt"]["_target_"]) == while_scoring
