@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class Workspace:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def tiny(self, *overrides: str) -> list[str]:
