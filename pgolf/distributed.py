@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -79,6 +79,18 @@ class World:
         if self.world_size > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
         return tensor
+
+    def sum_all_(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each tensor over the ranks, in place, in one reduction for all.
+
+        Tensors of several dtypes are summed in the widest of them.
+        """
+        if self.world_size == 1 or not tensors:
+            return
+        flat = self.sum_(torch.cat([tensor.flatten() for tensor in tensors]))
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def start_sum_(self, tensor: Tensor) -> Pending:
         """Begin to sum over the ranks, in place."""

@@ -8,11 +8,18 @@ import torch
 from pgolf.distributed import World, join_world
 from tests.two_workers import run_in_two_workers
 
+KINDS = [((2,), torch.float32), ((2, 1), torch.float32), ((2,), torch.bfloat16)]
+
 
 def reduce_all(world: World) -> dict[str, object]:
     mine = torch.tensor([1.0, 10.0]) * (world.rank + 1)
+    several = [mine.clone(), mine.clone().view(2, 1), mine.bfloat16()]
     world.barrier()
+    world.sum_all_(several)
+    world.sum_all_([])
     return {
+        "several": [tensor.flatten().tolist() for tensor in several],
+        "kinds": [(tuple(tensor.shape), tensor.dtype) for tensor in several],
         "sum": world.sum_(mine.clone()).tolist(),
         "mean": world.mean_(mine.clone()).tolist(),
         "broadcast": float(world.broadcast_(torch.tensor(0.1 + world.rank, dtype=torch.float64))),
@@ -57,6 +64,7 @@ def test_reductions_of_two_workers() -> None:
     first, second = run_in_two_workers(reduce_all)
     for result in (first, second):
         assert result["sum"] == [3.0, 30.0] and result["mean"] == [1.5, 15.0]
+        assert result["several"] == [[3.0, 30.0]] * 3 and result["kinds"] == KINDS
         assert result["broadcast"] == 0.1  # in float64, exactly that of rank 0
         assert result["floats"] == [0.1 + 0.1, 2e9 + 1]
     assert first["main"] and not second["main"]
@@ -65,6 +73,7 @@ def test_reductions_of_two_workers() -> None:
 def test_a_world_of_one_changes_nothing() -> None:
     result = reduce_all(World())
     assert result["sum"] == result["mean"] == [1.0, 10.0]
+    assert result["several"] == [[1.0, 10.0]] * 3 and result["kinds"] == KINDS
     assert result["broadcast"] == 0.1 and result["floats"] == [0.1, 1e9]
 
 

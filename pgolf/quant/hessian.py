@@ -54,13 +54,17 @@ def input_hessians(
 
     with observed_by(accumulate):
         _run(model, batches, num_batches, world)
-    _sum_over_ranks(list(sums.values()), world)
+    world.sum_all_(list(sums.values()))
     hessians: dict[str, Tensor] = {}
     for weight, name in names.items():
         own = [total for readers, total in sums.items() if name in readers]
-        zeros_CC = torch.zeros(weight.size(1), weight.size(1), device=weight.device)
-        hessians[name] = own[0] if len(own) == 1 else sum(own, start=zeros_CC)
+        hessians[name] = own[0] if len(own) == 1 else sum(own, start=_zeros(weight))
     return hessians
+
+
+def _zeros(weight_RC: Tensor) -> Tensor:
+    width = weight_RC.size(1)
+    return torch.zeros(width, width, device=weight_RC.device)
 
 
 def _gram(x_NC: Tensor) -> Tensor:
@@ -70,15 +74,6 @@ def _gram(x_NC: Tensor) -> Tensor:
         if x_NC.is_cuda and x_NC.dtype == torch.bfloat16:
             return torch.mm(x_NC.T, x_NC, out_dtype=torch.float32)
         return x_NC.float().T @ x_NC.float()
-
-
-def _sum_over_ranks(sums: list[Tensor], world: World) -> None:
-    """One reduction for all, in place."""
-    if world.world_size == 1 or not sums:
-        return
-    flat = world.sum_(torch.cat([total.flatten() for total in sums]))
-    for total, part in zip(sums, flat.split([t.numel() for t in sums]), strict=True):
-        total.copy_(part.view_as(total))
 
 
 @torch.no_grad()

@@ -214,11 +214,10 @@ def average_weights(parameters: list[nn.Parameter], world: World) -> None:
     """Mean of each parameter over the ranks, in one all-reduce."""
     if world.world_size == 1:
         return
-    flat = world.mean_(torch.cat([p.detach().float().flatten() for p in parameters]))
-    for parameter, part in zip(
-        parameters, flat.split([p.numel() for p in parameters]), strict=True
-    ):
-        parameter.copy_(part.view_as(parameter))
+    weights = [parameter.detach().float() for parameter in parameters]
+    world.sum_all_(weights)
+    for parameter, weight in zip(parameters, weights, strict=True):
+        parameter.copy_(weight / world.world_size)
 
 
 def _read(ids: np.ndarray, first: int, count: int, device: torch.device) -> Tensor:

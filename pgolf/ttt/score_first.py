@@ -177,8 +177,4 @@ def sum_gradients(parameters: list[nn.Parameter], world: World) -> None:
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
-    flat = world.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, part in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    world.sum_all_([cast(Tensor, parameter.grad) for parameter in parameters])
