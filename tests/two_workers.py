@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -48,3 +50,7 @@ def _work(
         torch.save(result, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
+    # Like pgolf.worker: gloo's threads abort a process once in a while when Python takes it down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
