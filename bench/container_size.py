@@ -20,7 +20,8 @@ import numpy as np
 import record
 import torch
 
-from pgolf.artifact import describe, read_artifact, write_artifact
+from pgolf.artifact import read_artifact, write_artifact
+from pgolf.census import describe
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.quant.codes import Codes, IntTensor
 
@@ -56,7 +57,7 @@ def measure(path: Path) -> dict[str, Any]:
         start = time.perf_counter()
         ours = write_artifact(
             Path(folder), MODEL, codes, BrotliCodec(quality=11, lgwin=24), "0" * 64
-        )
+        ).file_bytes
         write_s = time.perf_counter() - start
         start = time.perf_counter()
         artifact = read_artifact(Path(folder))

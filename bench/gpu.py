@@ -71,13 +71,13 @@ class AllLogits(nn.Module):
         return losses_N.view_as(targets_BN)
 
 
-def build(kernels: str, config: dict[str, Any]) -> nn.Module:
+def build(kernels: str, config: dict[str, Any], seed: int = 0) -> nn.Module:
     """The model with its own first weights; recurrence off."""
     torch.compiler.reset()
     gc.collect()
     torch.cuda.empty_cache()
     set_kernels(kernels, GPU, "bf16")
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model: nn.Module = instantiate(config["model"], _convert_="all").to(GPU)
     if kernels == "plain":
         compile_blocks(model)
@@ -109,13 +109,23 @@ def forward_backward(model: nn.Module, on: bool) -> Callable[[], Any]:
     return lambda: run(tokens_BT[:, :-1], tokens_BT[:, 1:])
 
 
-def make_loop(model: nn.Module, config: dict[str, Any], kind: str, folder: Path) -> _Loop:
-    """The trainer's loop; the plain one with the plain optimizer and average."""
+def make_loop(
+    model: nn.Module,
+    config: dict[str, Any],
+    kind: str,
+    folder: Path,
+    shards: list[TokenStream] | None = None,
+    seed: int = 0,
+) -> _Loop:
+    """The trainer's loop; the plain one with the plain optimizer and average.
+
+    Without shards it trains on random tokens.
+    """
     trainer: Trainer = instantiate(config["train"], _convert_="all")
     optimizer = instantiate(config["optim"], _partial_=True, _convert_="all")(
         list(model.named_parameters()), WORLD
     )
-    loader = GlobalLoader([tokens(40_000_000)], seq_len=SEQ_LEN, seed=0)
+    loader = GlobalLoader(shards or [tokens(40_000_000)], seq_len=SEQ_LEN, seed=seed)
     clock = Clock({}, WORLD.synchronize)
     events, saved = EventLog(None), Checkpoints(folder)
     loop = _Loop(trainer, model, optimizer, loader, WORLD, clock, events, saved)
@@ -280,8 +290,10 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     backend = set_backend("auto", GPU)
     table_rows = Rows(full_size(), options.rounds, options.profile)
-    figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(GPU), "attention": backend}
-    ratios: dict[str, dict[str, float]] = {"published": {}, "plain": {}}
+    # Rows that are not measured now keep their figures of another time on the same kind of GPU.
+    figures = record.saved("h100") if options.save else {}
+    figures |= {"gpu": torch.cuda.get_device_name(GPU), "attention": backend}
+    ratios = figures.setdefault("ratios", {"published": {}, "plain": {}})
     for name in options.only:
         found = {}
         for kind in options.kinds:
@@ -294,7 +306,10 @@ def main() -> None:
                 faster = value / found["fused"] if name in SECONDS else found["fused"] / value
                 ratios[other][name] = round(faster, 3)
                 figures[f"{name}, times {other}"] = faster
-    record.finish("h100", {**figures, "extra": table_rows.extra, "ratios": ratios}, options)
+        figures["extra"] = figures.get("extra", {}) | table_rows.extra
+        if options.save:
+            record.save("h100", figures)
+    record.finish("h100", figures, options)
 
 
 if __name__ == "__main__":

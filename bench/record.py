@@ -34,8 +34,19 @@ def finish(name: str, figures: dict[str, Any], options: argparse.Namespace) -> N
         for line in _lines(figures):
             print(line)
     if options.save:
-        RESULTS.mkdir(exist_ok=True)
-        write_json(RESULTS / f"{name}.json", {"figures": figures, "hardware": hardware()})
+        save(name, figures)
+
+
+def save(name: str, figures: dict[str, Any]) -> None:
+    """Keep the figures with this machine's hardware; long benches do so as they go."""
+    RESULTS.mkdir(exist_ok=True)
+    write_json(RESULTS / f"{name}.json", {"figures": figures, "hardware": hardware()})
+
+
+def saved(name: str) -> dict[str, Any]:
+    """The figures kept before; empty if there are none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else {}
 
 
 def _lines(figures: dict[str, Any], indent: str = "") -> Iterator[str]:
