@@ -14,17 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 
-from pgolf.container import join, malformed, split
+from pgolf.container import FORMAT_VERSION, join, malformed, split
 from pgolf.errors import UserError
 from pgolf.files import atomic_writer
-from pgolf.layout import Entry, codes_of, parse_entry, stream_sizes, streams_of
+from pgolf.layout import (
+    ARRAYS,
+    Entry,
+    arrays_in,
+    arrays_of,
+    codes_of,
+    parse_entry,
+    stream_sizes,
+    streams_of,
+)
 from pgolf.progress import track
-from pgolf.protocols import Codec
+from pgolf.protocols import ArrayCodec, Codec
 from pgolf.quant.codes import Codes
 
 FILE = "model.pgolf"
@@ -55,6 +65,7 @@ class Artifact:
         codec: name of the codec.
         entries, streams: what lies where.
         codes: the weights.
+        array_bytes: what each array took, in the order of the entries, of a codec of arrays.
     """
 
     file: Path
@@ -66,16 +77,17 @@ class Artifact:
     entries: list[Entry]
     streams: list[Stream]
     codes: Codes
+    array_bytes: list[int] | None
 
 
 def write_artifact(
     folder: Path,
     model_config: dict[str, Any],
     codes: Codes,
-    codec: Codec,
+    codec: Codec | ArrayCodec,
     tokenizer_fingerprint: str,
-) -> int:
-    """Write `model.pgolf` into the folder, atomically; returns its bytes on disk.
+) -> Artifact:
+    """Write `model.pgolf` into the folder, atomically; returns what it says.
 
     Args:
         model_config: plain values, with `_target_`.
@@ -88,18 +100,46 @@ def write_artifact(
     check_targets(model_config, file)
     codec_target = f"{type(codec).__module__}.{type(codec).__qualname__}"
     find_class(CODECS, codec_target, file)()  # as every reader will build it
-    entries, data = streams_of(codes)
-    encoded = encode_streams(data, codec)
+    entries, arrays = arrays_of(codes)
+    array_bytes: list[int] | None = None
+    if isinstance(codec, ArrayCodec):
+        data, array_bytes = codec.encode_arrays(arrays)
+        encoded = {ARRAYS: [data]}
+    else:
+        encoded = encode_streams(streams_of(entries, arrays), codec)
+    sizes = {name: [len(chunk) for chunk in chunks] for name, chunks in encoded.items()}
     header = {
         "codec": codec_target,
         "tokenizer": tokenizer_fingerprint,
         "model": model_config,
-        "streams": {name: [len(chunk) for chunk in chunks] for name, chunks in encoded.items()},
+        "streams": sizes,
         "tensors": [entry.as_json() for entry in entries],
     }
     with atomic_writer(file) as out:
         out.write(join(header, [chunk for chunks in encoded.values() for chunk in chunks]))
-    return file.stat().st_size
+    raw_bytes = expected_streams(entries, array_bytes is not None)
+    return Artifact(
+        file=file,
+        file_bytes=file.stat().st_size,
+        format_version=FORMAT_VERSION,
+        model_config=model_config,
+        tokenizer_fingerprint=tokenizer_fingerprint,
+        codec=codec.name,
+        entries=entries,
+        streams=[Stream(name, raw_bytes[name], chunks) for name, chunks in sizes.items()],
+        codes=codes,
+        array_bytes=array_bytes,
+    )
+
+
+def expected_streams(entries: list[Entry], as_arrays: bool) -> dict[str, int]:
+    """Names and bytes before the codec of the streams that a file has to have, in their order.
+
+    Raises:
+        ValueError: as `stream_sizes`.
+    """
+    sizes = stream_sizes(entries)
+    return {ARRAYS: sum(sizes.values())} if as_arrays else sizes
 
 
 def encode_streams(data: dict[str, bytes], codec: Codec) -> dict[str, list[bytes]]:
@@ -136,9 +176,10 @@ def read_artifact(path: Path) -> Artifact:
     version, header, payload = split(data, file)
     try:
         entries = [parse_entry(value) for value in header["tensors"]]
-        streams = _parse_streams(header["streams"], stream_sizes(entries), len(payload))
         codec = find_class(CODECS, header["codec"], file)()
-        codes = codes_of(entries, dict(_decode(streams, payload, codec)))
+        expected = expected_streams(entries, isinstance(codec, ArrayCodec))
+        streams = _parse_streams(header["streams"], expected, len(payload))
+        arrays, array_bytes = _decode(entries, streams, payload, codec)
         return Artifact(
             file=file,
             file_bytes=len(data),
@@ -148,7 +189,8 @@ def read_artifact(path: Path) -> Artifact:
             codec=codec.name,
             entries=entries,
             streams=streams,
-            codes=codes,
+            codes=codes_of(entries, arrays),
+            array_bytes=array_bytes,
         )
     except UserError:
         raise
@@ -170,6 +212,19 @@ def _parse_streams(chunks: Any, raw_bytes: dict[str, int], payload_bytes: int) -
 
 
 def _decode(
+    entries: list[Entry], streams: list[Stream], payload: memoryview, codec: Codec | ArrayCodec
+) -> tuple[list[np.ndarray], list[int] | None]:
+    """All arrays, and what each took if the codec can tell."""
+    if not isinstance(codec, ArrayCodec):
+        return arrays_in(entries, dict(_decode_streams(streams, payload, codec))), None
+    specs = [(shape, dtype) for entry in entries for _, shape, dtype in entry.arrays()]
+    try:
+        return codec.decode_arrays(bytes(payload), specs)
+    except Exception as error:  # whatever damaged data lead to
+        raise ValueError(f"{codec.name} cannot decode it: {error!r}") from error
+
+
+def _decode_streams(
     streams: list[Stream], payload: memoryview, codec: Codec
 ) -> Iterator[tuple[str, bytes]]:
     start = 0
@@ -246,35 +301,3 @@ def build_model(artifact: Artifact) -> nn.Module:
         ) from error
     model.recurrence(True)  # type: ignore[operator]
     return model.eval()
-
-
-def describe(artifact: Artifact) -> dict[str, Any]:
-    """What `pgolf inspect` shows, as plain values: tensors, bytes of each stream, totals."""
-    parameters = sum(entry.elements for entry in artifact.entries)
-    streams = [
-        {"name": s.name, "raw_bytes": s.raw_bytes, "encoded_bytes": sum(s.chunk_bytes)}
-        for s in artifact.streams
-    ]
-    encoded_bytes = sum(sum(stream.chunk_bytes) for stream in artifact.streams)
-    return {
-        "file": str(artifact.file),
-        "format_version": artifact.format_version,
-        "codec": artifact.codec,
-        "model": artifact.model_config,
-        "tokenizer_fingerprint": artifact.tokenizer_fingerprint,
-        "tensors": [
-            {
-                "name": entry.name,
-                "kind": "fp16" if entry.bits is None else "codes",
-                "shape": list(entry.shape),
-                "bits": entry.bits or 16,
-                "elements": entry.elements,
-            }
-            for entry in artifact.entries
-        ],
-        "streams": streams,
-        "header_bytes": artifact.file_bytes - encoded_bytes,
-        "total_bytes": artifact.file_bytes,
-        "parameters": parameters,
-        "bits_per_parameter": 8 * artifact.file_bytes / max(parameters, 1),
-    }

@@ -37,9 +37,9 @@ def resign(data: bytes) -> bytes:
 def test_a_newer_format_says_to_upgrade(tmp_path: Path) -> None:
     file = write(tmp_path)
     data = bytearray(file.read_bytes())
-    data[START.size] = 2
+    data[START.size] = 3
     file.write_bytes(resign(bytes(data)))
-    with pytest.raises(UserError, match=r"format version 2.*upgrade pgolf"):
+    with pytest.raises(UserError, match=r"format version 3.*upgrade pgolf"):
         read_artifact(file)
 
 
@@ -79,7 +79,7 @@ HOSTILE: dict[str, Any] = {
     "codec of another package": lambda h: h.update(codec="pgolf.quant.none.NoQuantizer"),
     "codec that a module imports": lambda h: h.update(codec="pgolf.codec.brotli_codec.UserError"),
     "codec of a library": lambda h: h.update(codec="os.system"),
-    "codec that is missing": lambda h: h.update(codec="pgolf.codec.ans_codec.AnsCodec"),
+    "codec that is missing": lambda h: h.update(codec="pgolf.codec.newer_codec.NewerCodec"),
     "codec that is a number": lambda h: h.update(codec=3),
     "model that is a list": lambda h: h.update(model=[1, 2, 3]),
 }

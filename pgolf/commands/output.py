@@ -30,9 +30,13 @@ def show_table(rows: list[Answer]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for key in rows[0]:
-        table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right")
+        words = all(isinstance(row[key], str) for row in rows)
+        table.add_column(key, justify="left" if words else "right")
     for row in rows:
         cells = (f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
         table.add_row(*cells)
-    print_trimmed(table, Console())
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # in a file, nothing need be cut short
+    print_trimmed(table, console)
     print()

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from pgolf.files import atomic_writer
-from pgolf.report import charts, sections, tokenizer
+from pgolf.report import charts, sections, tensors, tokenizer
 from pgolf.report.rundata import RunData, load_run
 from pgolf.report.style import CSS
 
@@ -34,6 +34,7 @@ def render(run: RunData) -> str:
         *_limits(run),
         sections.card("Scores", sections.scores(result), "whole"),
         tokenizer.card(run.tokenizer),
+        tensors.card(run.tensors),
         sections.card("Files", sections.files(run.folder), "whole"),
         _configuration(run),
         sections.folded("Provenance", sections.provenance(result)),

@@ -26,6 +26,7 @@ class RunData:
         ttt_running: bits per byte by tokens scored, of a method that adapts while scoring.
         ttt_gain: what the unadapted model's are above that on the same tokens.
         tokenizer: what the data stage counted of the validation text, or None.
+        tensors: bytes by tensor of the artifact, as `pgolf.census` counts them, or None.
         config: text of config.yaml, or "".
     """
 
@@ -38,6 +39,7 @@ class RunData:
     ttt_running: list[Point]
     ttt_gain: list[Point]
     tokenizer: dict[str, Any] | None
+    tensors: list[dict[str, Any]] | None
     config: str
 
 
@@ -68,7 +70,8 @@ def load_run(folder: Path) -> RunData:
         ttt_loss=curve(events, "ttt_epoch", "epoch", "train/loss"),
         ttt_running=running,
         ttt_gain=[(x, unadapted[x] - y) for x, y in running if x in unadapted],
-        tokenizer=next((e for e in reversed(events) if e.get("event") == "tokenizer"), None),
+        tokenizer=_last(events, "tokenizer"),
+        tensors=(_last(events, "tensors") or {}).get("rows"),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
     )
 
@@ -80,6 +83,10 @@ def curve(events: list[dict[str, Any]], kind: str, x: str, y: str) -> list[Point
         if event.get("event") == kind and _finite(event.get(x)) and _finite(event.get(y)):
             points[float(event[x])] = float(event[y])
     return sorted(points.items())
+
+
+def _last(events: list[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    return next((event for event in reversed(events) if event.get("event") == kind), None)
 
 
 def _finite(value: Any) -> bool:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgolf.codec.ans_codec import AnsCodec
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.codec.lzma_codec import LzmaCodec
+from pgolf.codec.pergroup_codec import PerGroupCodec
+from pgolf.codec.zstd_codec import ZstdCodec
 from pgolf.errors import UserError
-from pgolf.protocols import Codec
+from pgolf.protocols import ArrayCodec
 
 OPTIONS = sorted((Path(__file__).resolve().parents[2] / "conf" / "codec").glob("*.yaml"))
 
 
-def build(option: Path) -> Codec:
-    codec: Codec = instantiate(yaml.safe_load(option.read_text(encoding="utf-8")))
-    return codec
+def build(option: Path) -> Any:
+    return instantiate(yaml.safe_load(option.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)
+BYTE_OPTIONS = [option for option in OPTIONS if not isinstance(build(option), ArrayCodec)]
+
+
+@pytest.mark.parametrize("option", BYTE_OPTIONS, ids=lambda option: option.stem)
 @given(data=st.binary(max_size=3000), repeats=st.integers(1, 3))
 @settings(max_examples=15, deadline=None)
 def test_round_trip_with_a_decoder_of_default_arguments(
@@ -33,16 +40,25 @@ def test_round_trip_with_a_decoder_of_default_arguments(
     codec = build(option)
     reader = type(codec)()
     assert reader.decode(codec.encode(data * repeats)) == data * repeats
-    assert codec.name == option.stem
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)
 def test_gaussian_codes_shrink_to_near_their_entropy(option: Path) -> None:
     generator = random.Random(0)
-    data = bytes(32 + round(generator.gauss(0, 31 / 12.85)) for _ in range(50_000))
+    codes = [round(generator.gauss(0, 31 / 12.85)) for _ in range(50_000)]
     # Differential entropy of a Gaussian on a grid of step 1: log2(sigma sqrt(2 pi e)) = 3.32 bits.
     entropy_bytes = 50_000 * 3.32 / 8
-    assert entropy_bytes < len(build(option).encode(data)) < 1.1 * entropy_bytes
+    codec = build(option)
+    if isinstance(codec, ArrayCodec):
+        data, _ = codec.encode_arrays([np.array(codes, np.int8).reshape(250, 200)])
+    else:
+        data = codec.encode(bytes(32 + code for code in codes))
+    assert entropy_bytes < len(data) < 1.1 * entropy_bytes
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)
+def test_an_option_is_named_as_its_class_says(option: Path) -> None:
+    assert build(option).name == option.stem
 
 
 def test_settings_reach_the_library() -> None:
@@ -50,6 +66,7 @@ def test_settings_reach_the_library() -> None:
     fast, small = BrotliCodec(quality=0), BrotliCodec(quality=11)
     assert len(small.encode(data)) < len(fast.encode(data))
     assert LzmaCodec(preset=0, extreme=False).encode(data) != LzmaCodec(preset=9).encode(data)
+    assert ZstdCodec(level=1).encode(data) != ZstdCodec(level=22).encode(data)
     assert BrotliCodec(lgwin=10).encode(data) != BrotliCodec(lgwin=24).encode(data)
 
 
@@ -60,3 +77,11 @@ def test_values_outside_their_range_are_refused() -> None:
         BrotliCodec(lgwin=9)
     with pytest.raises(UserError, match=r"codec\.preset=10"):
         LzmaCodec(preset=10)
+    with pytest.raises(UserError, match=r"codec\.level=23"):
+        ZstdCodec(level=23)
+    with pytest.raises(UserError, match=r"codec\.lanes=8"):
+        AnsCodec(lanes=8)
+    with pytest.raises(UserError, match=r"codec\.coders=\['zip'\].*brotli, lzma, zstd, ans"):
+        PerGroupCodec(coders=["zip"])
+    with pytest.raises(UserError, match=r"codec\.candidates=0"):
+        PerGroupCodec(candidates=0)

@@ -44,7 +44,7 @@ def job(workspace: Workspace, plain: Done, tmp_path: Path) -> dict[str, Any]:
     return evaluate_job(
         load_config(plain.folder), ONE, run_folder=tmp_path / "run", cache=tmp_path / "no-cache",
         artifact=artifact, validation=tmp_path / "validation", tokenizer_fingerprint=None,
-        output=tmp_path / "scores.json",
+        bos_id=256, output=tmp_path / "scores.json",
     )  # fmt: skip
 
 

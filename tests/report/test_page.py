@@ -145,3 +145,19 @@ def test_curve_takes_the_last_of_a_repeated_step_and_drops_what_is_no_number():
     events = [{"event": "train_step", "step": x, "train/loss": y} for x, y in rows]
     events.append({"event": "other", "step": 9, "train/loss": 1.0})
     assert curve(events, "train_step", "step", "train/loss") == [(1, 5.0), (2, 4.1), (3, 3.5)]
+
+
+def test_bytes_by_tensor_are_shown_where_the_run_tells_them(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "Bytes by tensor" not in " ".join(read(write_report(folder)).text)
+    rows = [
+        {"name": "<b>.weight", "shape": [512, 2048], "bits": 6, "raw_bytes": 787_456,
+         "entropy_bytes": 437_000, "encoded_bytes": 431_234, "share_of_limit": 0.02695},
+        {"name": "gain", "shape": [8], "bits": 16, "raw_bytes": 16, "entropy_bytes": None,
+         "encoded_bytes": 9, "share_of_limit": 0.0},
+    ]  # fmt: skip
+    with (folder / "events.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "tensors", "stage": "pack", "rows": rows}) + "\n")
+    text = " ".join(read(write_report(folder)).text)
+    for words in ("Bytes by tensor", "512 x 2048", "437,000", "431,234", "2.695%", "431,243"):
+        assert words in text
