@@ -163,7 +163,8 @@ POSITIVE = {
     "train": ("seq_len", "train_batch_tokens", "micro_batch_seqs", "num_steps", "max_seconds",
               "checkpoint_every_s", "log_every"),
     "eval": ("seq_len", "batch_seqs"),
-    "ttt": ("seq_len", "batch_seqs", "chunk_tokens"),
+    "ttt": ("seq_len", "batch_seqs", "chunk_tokens", "phases", "fit_tokens", "iterations",
+            "history", "bound", "rank", "lora_chunk_tokens", "batch_docs"),
 }  # fmt: skip
 
 

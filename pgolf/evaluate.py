@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +21,7 @@ from pgolf.eval.standard import StandardEvaluator
 from pgolf.files import write_json
 from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
-from pgolf.protocols import AdaptiveTTT, Evaluator
+from pgolf.protocols import AdaptiveTTT, DocumentTTT, Evaluator
 from pgolf.score import Score
 
 
@@ -69,18 +69,15 @@ def adapt_and_score(
 
     The control, the same windows without adapting, comes first, while the weights are as shipped.
     """
-    from pgolf.ttt.ledger import Ledger
-
     world = context.world
     scores: dict[str, Any] = {}
-    ttt: AdaptiveTTT = instantiate(context.job["ttt"], _convert_="all")
-    open_ledger = partial(Ledger, model, stream, evaluator, world, part_tokens=ttt.chunk_tokens)
+    ttt: Any = instantiate(context.job["ttt"], _convert_="all")
+    open_ledger = ledger_of(ttt, context, model, stream, evaluator)
     unadapted: list[Score] | None = None
     if ttt.compare:
         control = open_ledger()
         with phase(context, "control", "diagnostic"), control.progress("control"):
-            for _ in range(control.num_parts):
-                control.score_next()
+            control.score_unadapted()
         unadapted = control.curve
         scores |= measured(context, "control", control.finish())
     ledger = open_ledger(events=context.events, unadapted=unadapted)
@@ -88,6 +85,26 @@ def adapt_and_score(
         adapted = ttt.score(model, ledger, world, context.clock)
         score = ledger.finish()
     return {**scores, **measured(context, "final", score), "ttt": asdict(adapted)}
+
+
+def ledger_of(
+    ttt: AdaptiveTTT | DocumentTTT,
+    context: Context,
+    model: nn.Module,
+    stream: TokenStream,
+    evaluator: Evaluator,
+) -> Callable[..., Any]:
+    """Opens the ledger that a method asks for: of the stream as it comes, or of its documents."""
+    arguments = model, stream, evaluator, context.world
+    if isinstance(ttt, DocumentTTT):
+        from pgolf.ttt.document_ledger import DocumentLedger
+
+        return partial(
+            DocumentLedger, *arguments, order=ttt.documents, bos_id=context.job["bos_id"]
+        )
+    from pgolf.ttt.ledger import Ledger
+
+    return partial(Ledger, *arguments, part_tokens=ttt.chunk_tokens)
 
 
 @contextmanager

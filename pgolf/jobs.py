@@ -65,7 +65,7 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
     )
     pack = stage_key(
         "pack",
-        (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "shipped"),
+        (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "census", "shipped"),
         ttt=ttt, quant=config["quant"], codec=config["codec"], eval=config["eval"],
         micro_batch_seqs=config["train"]["micro_batch_seqs"], shipped=code_fingerprint(config),
     )  # fmt: skip
@@ -102,7 +102,7 @@ def produce_job(
 
 def evaluate_job(
     config: Config, devices: Devices, *, run_folder: Path, cache: Path, artifact: Path,
-    validation: Path, tokenizer_fingerprint: str | None, output: Path,
+    validation: Path, tokenizer_fingerprint: str | None, bos_id: int, output: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """Score the artifact: the job is given its bytes and the validation shards, nothing else."""
     return {
@@ -112,6 +112,7 @@ def evaluate_job(
         "data_folder": str(validation),
         "artifact": str(artifact),
         "tokenizer_fingerprint": tokenizer_fingerprint,
+        "bos_id": bos_id,
         "seed": config["seed"],
         "standard": diagnostic_settings(config),
         "eval": config["eval"],

@@ -82,7 +82,8 @@ class Outcome:
 
     def control(self) -> dict[str, Any] | None:
         """What the score would be without the test-time training, as far as it was measured."""
-        if not self.stages["ttt"]["eligible"]:
+        ttt = self.stages["ttt"]
+        if ttt["per_epoch"] or not ttt["eligible"]:
             before: dict[str, Any] = self.stages["score_ema"]["score"]
             return before
         adapted = self.scores.get("ttt", {}).get("adaptive", False)

@@ -34,6 +34,7 @@ from pgolf.runfolder import check_writable, describe_run, link_artifact, make_ru
 from pgolf.say import Say
 from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable
 from pgolf.stage import Stage
+from pgolf.tokenizer.store import open_tokenizer
 from pgolf.tracking.follow import EventFollower
 
 
@@ -222,6 +223,7 @@ class Run:
             artifact=artifact,
             validation=view,
             tokenizer_fingerprint=prepared.manifest.tokenizer_fingerprint,
+            bos_id=open_tokenizer(prepared.folder / "tokenizer").bos_id,
             output=output,
         )
         with self.clock.phase("evaluate", "evaluate"):

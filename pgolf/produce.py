@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pgolf.artifact import write_artifact
+from pgolf.census import tensor_rows
 from pgolf.checkpoint import Checkpoints
 from pgolf.context import Context
 from pgolf.data.loader import GlobalLoader, PublishedLoader
@@ -87,6 +89,8 @@ def run_stage(
             say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
         if "score" in info:
             context.events.emit("score", name, name=info["name"], **info["score"])
+        if "tensors" in info:
+            context.events.emit("tensors", name, rows=info["tensors"])
         lock.__exit__(None, None, None)
     return info or {}
 
@@ -195,16 +199,22 @@ class Parts:
         context = self.context
         model = self.load("train", "ema")
         ttt = instantiate(self.job["ttt"], _convert_="all")
-        adapted = ttt.adapt(
-            model, self.validation, self.world, context.clock, context.events, self.evaluate
-        )
+        stream = self.adaptation_text(ttt.source)
+        adapted = ttt.adapt(model, stream, self.world, context.clock, context.events, self.evaluate)
         if self.world.is_main:
             save_weights(weights_of(model), folder / "adapted.safetensors")
         return {
             "eligible": adapted.eligible,
             "reason": adapted.reason,
             "per_epoch": adapted.per_epoch,
+            "notes": adapted.notes,
         }
+
+    def adaptation_text(self, source: str) -> TokenStream:
+        """What test-time training learns from; of validation, only its length for "train"."""
+        if source == "validation":
+            return self.validation
+        return last_tokens(TokenStream.open_training(self.data), self.validation.num_tokens)
 
     def pack(self, folder: Path) -> dict[str, Any]:
         """Calibrate on training text, quantize, encode; writes the folder that would be shipped."""
@@ -218,13 +228,14 @@ class Parts:
             shutil.rmtree(shipped, ignore_errors=True)
             shipped.mkdir()
             self.context.say("pack: encoding the artifact")
-            info["model_bytes"] = write_artifact(
+            artifact = write_artifact(
                 shipped,
                 self.config["model"],
                 codes,
                 instantiate(self.config["codec"], _convert_="all"),
                 self.job["tokenizer_fingerprint"],
             )
+            info["model_bytes"], info["tensors"] = artifact.file_bytes, tensor_rows(artifact)
             info["code_bytes"] = write_code(shipped, self.config)
         world.barrier()
         return info
@@ -243,6 +254,28 @@ class Parts:
                 yield prefetch.next_batch()[0][:, :-1]
         finally:
             prefetch.close()
+
+
+def last_tokens(shards: list[TokenStream], count: int) -> TokenStream:
+    """The last tokens of the training split, in its order.
+
+    The loader shuffles the windows of all shards, so there is no run of tokens that training has
+    surely not met: it may have met a part of these.
+
+    Raises:
+        UserError: there are not that many.
+    """
+    total = sum(shard.num_tokens for shard in shards)
+    if total < count:
+        raise UserError(
+            f"ttt.source=train takes as many tokens of the training split as validation has "
+            f"({count:,}), but there are only {total:,}: use more text or less for validation"
+        )
+    parts: list[np.ndarray] = []
+    for shard in reversed(shards):
+        parts.insert(0, shard.ids[max(0, shard.num_tokens - count) :])
+        count -= len(parts[0])
+    return TokenStream(np.concatenate(parts))
 
 
 def weights_of(model: nn.Module) -> Weights:

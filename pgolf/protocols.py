@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pgolf.quant.codes import Codes
     from pgolf.score import Score
     from pgolf.ttt.adapted import Adapted
+    from pgolf.ttt.document_ledger import DocumentLedger
+    from pgolf.ttt.documents import DocumentOrder
     from pgolf.ttt.ledger import Ledger
 
 
@@ -101,7 +103,13 @@ class Optimizer(Protocol):
 
 
 class TTT(Protocol):
-    """Test-time training before quantization; changes the model in place."""
+    """Test-time training before quantization; changes the model in place.
+
+    `source` names the text that `adapt` is given: "validation", or "train" for as much of the
+    training split, in which case no validation text is given to it.
+    """
+
+    source: str
 
     def adapt(
         self,
@@ -127,6 +135,18 @@ class AdaptiveTTT(Protocol):
     def score(self, model: nn.Module, ledger: Ledger, world: World, clock: Clock) -> Adapted: ...
 
 
+@runtime_checkable
+class DocumentTTT(Protocol):
+    """Like `AdaptiveTTT`, but document by document; `documents` says how they are dealt."""
+
+    documents: DocumentOrder
+    compare: bool
+
+    def score(
+        self, model: nn.Module, ledger: DocumentLedger, world: World, clock: Clock
+    ) -> Adapted: ...
+
+
 class Quantizer(Protocol):
     """Weights to integer codes, with statistics from calibration text where it wants them."""
 
@@ -145,6 +165,22 @@ class Codec(Protocol):
 
     def encode(self, data: bytes) -> bytes: ...
     def decode(self, data: bytes) -> bytes: ...
+
+
+@runtime_checkable
+class ArrayCodec(Protocol):
+    """A codec that models what it encodes; an option of codec with `encode_arrays`.
+
+    Arrays are int8 [rows, columns] or fp16 of any shape; the list of ints says how many of the
+    bytes each array took, as well as that can be told. Decoding is given shapes and dtypes.
+    """
+
+    name: str
+
+    def encode_arrays(self, arrays: list[np.ndarray]) -> tuple[bytes, list[int]]: ...
+    def decode_arrays(
+        self, data: bytes, specs: list[tuple[tuple[int, ...], type]]
+    ) -> tuple[list[np.ndarray], list[int]]: ...
 
 
 class Evaluator(Protocol):

@@ -26,7 +26,7 @@ def jobs(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
     )  # fmt: skip
     evaluate = evaluate_job(
         config, ONE, run_folder=here, cache=here, artifact=here, validation=here,
-        tokenizer_fingerprint=None, output=here,
+        tokenizer_fingerprint=None, bos_id=1, output=here,
     )  # fmt: skip
     return produce, evaluate
 
@@ -39,9 +39,11 @@ def test_what_adapts_while_scoring_changes_no_stage_before() -> None:
 
 
 def test_what_adapts_before_quantization_changes_the_stages_after_it() -> None:
-    first, second = keys("ttt=prequant21"), keys("ttt=prequant21", "ttt.epochs=1")
-    changed = {name for name in first if first[name] != second[name]}
-    assert changed == {"ttt", "score_adapted", "pack"}
+    first = keys("ttt=prequant21")
+    for change in ("ttt.epochs=1", "ttt.source=train", "ttt.sync=step"):
+        second = keys("ttt=prequant21", change)
+        changed = {name for name in first if first[name] != second[name]}
+        assert changed == {"ttt", "score_adapted", "pack"}, change
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,13 @@ def test_what_adapts_before_quantization_changes_the_stages_after_it() -> None:
         ("none", "pgolf.ttt.none.NoTTT", None),
         ("prequant21", "pgolf.ttt.prequant.PreQuantTTT", None),
         ("score_first", "pgolf.ttt.none.NoTTT", "pgolf.ttt.score_first.ScoreFirstTTT"),
+        (
+            "score_first_phased",
+            "pgolf.ttt.none.NoTTT",
+            "pgolf.ttt.score_first_phased.ScoreFirstPhasedTTT",
+        ),
+        ("slot_causal", "pgolf.ttt.none.NoTTT", "pgolf.ttt.slot_causal.SlotCausalTTT"),
+        ("phased_lora", "pgolf.ttt.none.NoTTT", "pgolf.ttt.phased_lora.PhasedLoraTTT"),
     ],
 )
 def test_each_method_runs_in_one_job(option: str, before: str, while_scoring: str | None) -> None:

@@ -58,4 +58,9 @@ def softcapped_nll_eager(
 
 def softcapped_logits(x_BTD: Tensor, weight_VD: Tensor, softcap: float) -> Tensor:
     """softcap * tanh(x W^T / softcap): logits stay within the cap (Gemma 2, arXiv 2408.00118)."""
-    return softcap * torch.tanh(F.linear(x_BTD, weight_VD) / softcap)
+    return soft_cap(F.linear(x_BTD, weight_VD), softcap)
+
+
+def soft_cap(logits_BTV: Tensor, softcap: float) -> Tensor:
+    """Bound logits smoothly: softcap * tanh(logits / softcap)."""
+    return softcap * torch.tanh(logits_BTV / softcap)

@@ -1,22 +1,25 @@
 """The products with a model's matrices: several that read the same input become one.
 
 Whoever needs the inputs of the matrices (statistics for quantization) observes them here, whether
-a product is written as one, stacked with others, or fused with its neighbours.
+a product is written as one, stacked with others, or fused with its neighbours. Whoever adds to
+their outputs (low-rank adapters) does it here, too.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Observer = Callable[[Tensor, tuple[Tensor, ...]], None]
+Adapter = Callable[[Tensor, Tensor, tuple[Tensor, ...]], Tensor]
 
 _observer: Observer | None = None
+_adapter: Adapter | None = None
 
 
 def linear(x: Tensor, *weights: Tensor) -> Tensor:
@@ -33,7 +36,8 @@ def linear(x: Tensor, *weights: Tensor) -> Tensor:
         [..., sum of R_i].
     """
     observe(x, *weights)
-    return F.linear(x, weights[0] if len(weights) == 1 else torch.cat(weights))
+    y = F.linear(x, weights[0] if len(weights) == 1 else torch.cat(weights))
+    return adapted(y, x, *weights)
 
 
 def observe(x: Tensor, *weights: Tensor) -> None:
@@ -47,15 +51,40 @@ def is_observed() -> bool:
     return _observer is not None
 
 
+def adapted(y: Tensor, x: Tensor, *weights: Tensor) -> Tensor:
+    """What the adapter, if there is one, makes of y, the output of these parameters for x.
+
+    A part of a model that is adapted as a whole, such as an MLP, names all its parameters in order.
+    """
+    return y if _adapter is None else _adapter(y, x, weights)
+
+
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[None]:
     """Inside, `observer(x, weights)` sees the input of every product with a parameter."""
     global _observer
     before, _observer = _observer, observer
-    # A compiled graph has no place for an observer. (Naming the compiler imports it, for seconds.)
-    compiled = "torch._dynamo" in sys.modules
     try:
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        with _eager():
             yield
     finally:
         _observer = before
+
+
+@contextmanager
+def adapted_by(adapter: Adapter) -> Iterator[None]:
+    """Inside, `adapter(y, x, weights)` takes the place of y, each output of these parameters."""
+    global _adapter
+    before, _adapter = _adapter, adapter
+    try:
+        with _eager():
+            yield
+    finally:
+        _adapter = before
+
+
+def _eager() -> AbstractContextManager[object]:
+    """A compiled graph has no place for an observer or an adapter."""
+    # Naming the compiler imports it, for seconds.
+    compiled = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgolf.kernel.choice import use_fused
-from pgolf.kernel.linear import is_observed, linear
+from pgolf.kernel.linear import adapted, is_observed, linear
 
 NEGATIVE_SLOPE = 0.5
 
@@ -27,8 +27,10 @@ def leaky_square_mlp(x_BTD: Tensor, fc_FD: Tensor, proj_DF: Tensor) -> Tensor:
     if use_fused(x_BTD) and not (is_observed() and torch.is_grad_enabled()):
         from pgolf.kernel.fused.mlp import leaky_square_mlp_fused
 
-        return leaky_square_mlp_fused(x_BTD, fc_FD, proj_DF)
-    return leaky_square_mlp_eager(x_BTD, fc_FD, proj_DF)
+        out_BTD = leaky_square_mlp_fused(x_BTD, fc_FD, proj_DF)
+    else:
+        out_BTD = leaky_square_mlp_eager(x_BTD, fc_FD, proj_DF)
+    return adapted(out_BTD, x_BTD, fc_FD, proj_DF)
 
 
 def leaky_square_mlp_eager(x_BTD: Tensor, fc_FD: Tensor, proj_DF: Tensor) -> Tensor:

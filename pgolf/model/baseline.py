@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.kernel.attention import causal_attention
-from pgolf.kernel.linear import linear
+from pgolf.kernel.linear import adapted, linear
 from pgolf.kernel.norm import rms_norm
 from pgolf.kernel.qk_prep import apply_rotary
 from pgolf.model.check import check_heads, check_positive
@@ -170,4 +170,5 @@ class PlainMLP(nn.Module):
             hidden_BTF = F.relu(hidden_BTF).square()
         else:
             hidden_BTF = F.gelu(hidden_BTF)
-        return linear(hidden_BTF, self.proj.weight)
+        out_BTD = linear(hidden_BTF, self.proj.weight)
+        return adapted(out_BTD, x_BTD, self.fc.weight, self.proj.weight)

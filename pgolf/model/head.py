@@ -8,10 +8,11 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgolf.kernel.head_loss import softcapped_logits, softcapped_loss, softcapped_nll
-from pgolf.kernel.linear import observe
+from pgolf.kernel.head_loss import soft_cap, softcapped_loss, softcapped_nll
+from pgolf.kernel.linear import adapted, observe
 
 
 class LanguageModel(nn.Module):
@@ -47,10 +48,16 @@ class LanguageModel(nn.Module):
     def logits(
         self, ids_BT: Tensor, last_n: int | None = None, borders: Tensor | None = None
     ) -> Tensor:
-        """Softcapped logits [B, T, V], or of the last_n positions alone [B, N, V]."""
+        """Softcapped logits [B, T, V], or of the last_n positions alone [B, N, V]; fp32 or more.
+
+        Capped in fp32, as the fused loss does it: bf16 would round logits near 20 to eighths.
+        """
         x_BND, weight_VD = self.last_vectors(ids_BT, last_n, borders)
         observe(x_BND, self.tok_emb.weight)
-        return softcapped_logits(x_BND, weight_VD, self.logit_softcap)
+        logits_BNV = adapted(F.linear(x_BND, weight_VD), x_BND, self.tok_emb.weight)
+        return soft_cap(
+            logits_BNV.to(torch.promote_types(logits_BNV.dtype, torch.float32)), self.logit_softcap
+        )
 
 
 def stream_dtype(weight_VD: Tensor) -> torch.dtype:

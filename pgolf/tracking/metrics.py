@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 # A tracker draws the left side over the right side.
-AXES = {"train/*": "step", "perf/*": "step", "tokens": "step", "ttt/*": "ttt/epoch"}
+AXES = {
+    "train/*": "step",
+    "perf/*": "step",
+    "tokens": "step",
+    "ttt/*": "ttt/epoch",
+    "ttt_curve/*": "ttt_curve/tokens",
+}
 _NOT_METRICS = {"time", "event", "stage", "name", "status"}
 
 Values = dict[str, Any]
@@ -29,11 +35,16 @@ def metrics_of(event: Values) -> tuple[Values, Values]:
         # The loss of this stage is not that of training: it gets its own curve.
         names = {"train/loss": "ttt/loss", "val/bpb": "ttt/bpb"}
         return {names.get(key, f"ttt/{key}"): value for key, value in values.items()}, {}
+    if kind == "ttt_curve":
+        # Running BPB over the text, and the unadapted model's on the same positions.
+        return {f"ttt_curve/{key}": value for key, value in values.items()}, {}
     if kind == "score":
         return {}, score_values(str(event.get("name", stage)), values)
     if kind == "stage":
         seconds = values.get("seconds")
         return {}, {} if seconds is None else {f"seconds/{stage}": seconds}
+    if kind == "tensors":  # a table for the report
+        return {}, {}
     return {}, {f"{kind}/{key}": value for key, value in values.items()}
 
 

@@ -8,8 +8,7 @@ before any state has seen it (condition 3 of issue #1017 of openai/parameter-gol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
-from pgolf.progress import Bar, track
+from pgolf.progress import Bar
 from pgolf.score import Score
+from pgolf.ttt.account import Account, unchanged
+from pgolf.ttt.predictor import Predictor, nll_of
 
 if TYPE_CHECKING:
     from pgolf.events import EventLog
@@ -60,24 +61,33 @@ class Ledger:
         self.num_positions = stream.num_tokens - 1
         self.num_parts = -(-self.num_positions // part_tokens)
         self.part_tokens = part_tokens
-        self.curve: list[Score] = []
         self._model, self._stream, self._world = model, stream, world
         self._windows = evaluator.windows(self.num_positions)
-        self._bar, self._events, self._unadapted = SILENT, events, unadapted
+        self._account = Account(self.num_positions, world, events, unadapted)
 
-    @contextmanager
-    def progress(self, label: str) -> Iterator[None]:
-        """Show positions and running BPB inside."""
-        with track(label, self.num_positions, "token", self._world.is_main) as self._bar:
-            yield
+    @property
+    def curve(self) -> list[Score]:
+        """The running total after each part."""
+        return self._account.curve
 
     @property
     def total(self) -> Score:
         """What is scored so far."""
-        return self.curve[-1] if self.curve else Score(0.0, 0, 0)
+        return self._account.total
 
-    def score_next(self) -> Tensor:
+    def progress(self, label: str) -> AbstractContextManager[None]:
+        """Show positions and running BPB inside."""
+        return self._account.progress(label)
+
+    def finish(self) -> Score:
+        """The score of the whole stream; raises RunFailed where something is not scored."""
+        return self._account.finish()
+
+    def score_next(self, predictor: Predictor | None = None) -> Tensor:
         """Score the next part with the model as it is now, then give out its text.
+
+        Args:
+            predictor: scores in the model's place; see `pgolf.ttt.predictor`.
 
         Returns:
             int64 [n+1] on the CPU, the method's own copy: n inputs and, shifted by one, n targets
@@ -91,32 +101,20 @@ class Ledger:
             raise RunFailed("ttt: everything is scored; a method may score each token once only")
         begin = part * self.part_tokens
         end = min(begin + self.part_tokens, self.num_positions)
-        before, versions = self.total, _versions(self._model)
         windows = self._windows.between(begin, end)
-        score = windows.score(self._model, self._stream, self._world, SILENT)
-        if _versions(self._model) != versions:
-            raise RunFailed("ttt: the model's weights changed while it scored: score, then adapt")
-        total = Score(
-            before.nats + score.nats,
-            before.tokens + score.tokens,
-            before.raw_bytes + score.raw_bytes,
-        )
-        if total.tokens < end:
-            raise RunFailed(f"ttt: {total.tokens:,} tokens are scored where {end:,} should be")
-        self.curve.append(total)
-        self._tell(score.tokens)
+        asked = self._model if predictor is None else _Asked(predictor)
+        with unchanged(self._model, predictor):
+            score = windows.score(asked, self._stream, self._world, SILENT)
+        self._account.add(score)
+        if self.total.tokens < end:
+            scored = self.total.tokens
+            raise RunFailed(f"ttt: {scored:,} tokens are scored where {end:,} should be")
         return torch.from_numpy(self._stream.ids[begin : end + 1].astype(np.int64))
 
-    def finish(self) -> Score:
-        """The score of the whole stream.
-
-        Raises:
-            RunFailed: something is not scored.
-        """
-        if self.total.tokens != self.num_positions:
-            left = self.num_positions - self.total.tokens
-            raise RunFailed(f"ttt: the method ended with {left:,} tokens that are not scored")
-        return self.total
+    def score_unadapted(self) -> None:
+        """Score all that is left with the model as it is."""
+        for _ in range(self.num_parts - len(self.curve)):
+            self.score_next()
 
     def warm_up(self) -> None:
         """Score random ids in the shapes of the first part: kernels are compiled and chosen."""
@@ -125,26 +123,19 @@ class Ledger:
         stream = TokenStream(ids.astype(np.uint16), np.ones(len(ids), np.uint16))
         self._windows.between(0, end).score(self._model, stream, self._world, SILENT)
 
-    def _tell(self, num_tokens: int) -> None:
-        """Progress and an event; without a byte yet there are no bits per byte."""
-        part, total = len(self.curve) - 1, self.total
-        note, values = "", {}
-        if total.raw_bytes:
-            note, values = f"{total.bpb:.4f} BPB", {"bpb": total.bpb}
-            if self._unadapted is not None:
-                values["unadapted_bpb"] = self._unadapted[part].bpb
-                note += f", unadapted {values['unadapted_bpb']:.4f}"
-            if self._events is not None:
-                self._events.emit("ttt_curve", "final", tokens=total.tokens, **values)
-        self._bar.advance(num_tokens, note)
+
+class _Asked(nn.Module):
+    """A predictor in the place of a model."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def nll(self, ids_BT: Tensor, targets_BN: Tensor) -> Tensor:
+        return nll_of(self.predictor, ids_BT, targets_BN)
 
 
 def synthetic_ids(model: nn.Module, count: int) -> Tensor:
     """Random ids of the model's vocabulary, int64 [count] on the CPU: no text at all."""
     vocab_size = cast(nn.Embedding, model.get_submodule("tok_emb")).num_embeddings
     return torch.randint(vocab_size, (count,), generator=torch.Generator().manual_seed(0))
-
-
-def _versions(model: nn.Module) -> list[int]:
-    """torch's count of in-place changes of each parameter and buffer."""
-    return [tensor._version for tensor in (*model.parameters(), *model.buffers())]

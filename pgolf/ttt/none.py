@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class NoTTT:
     """Leaves the model as it is."""
 
+    source = "validation"
+
     def adapt(
         self,
         model: nn.Module,

@@ -1,6 +1,7 @@
-"""`ttt=prequant21`: training on the validation text before quantization (PR #1735, PR #1738).
+"""`ttt=prequant21`: some epochs of training before quantization (PR #1735, PR #1738).
 
-It trains on text before scoring it, so no score after it is eligible.
+As published it trains on the validation text before scoring it, so no score after it is eligible.
+On training text, which is the honest control of that, it is.
 Legend: B batch, T time.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,27 +25,33 @@ from pgolf.progress import Bar, track
 from pgolf.protocols import Model
 from pgolf.score import Score
 from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.gradients import add_share, sum_gradients
 
 if TYPE_CHECKING:
     from pgolf.data.stream import TokenStream
 
 REASON = "trains on validation text before scoring it (condition 3: score before update)"
+FAIR_REASON = "trains on training text only"
+ALONE = World()
 
 
 class PreQuantTTT:
-    """AdamW over the validation stream for some epochs, weights averaged over the ranks after each.
+    """AdamW over a stream for some epochs; the embedding and the first blocks are frozen.
 
-    The embedding and the first blocks are frozen, recurrence is on. Each rank goes through its
-    chunks (dealt round-robin) with its own optimizer: federated averaging, without communication
-    inside an epoch.
+    Recurrence is on. The stream is given by who runs this, according to `source`.
 
     Args:
+        source: "validation" is the published method. "train" takes as many tokens of the training
+            split, its last ones, whatever training has met of them: the honest control.
+        sync: "epoch" deals the chunks round-robin over the ranks, each with its own optimizer, and
+            averages the weights after each epoch (federated averaging, as published). "step" shares
+            each batch among the ranks, so that their number changes the result by rounding alone.
         epochs: passes over the stream; 0 changes nothing.
         lr, min_lr_ratio: cosine over epochs from lr down towards lr * min_lr_ratio.
         freeze_blocks: number of first blocks that stay as they are, as does the embedding.
         weight_decay: AdamW's.
-        chunk_tokens: tokens of a chunk, the unit dealt to the ranks.
-        batch_seqs: most sequences of an optimizer step.
+        chunk_tokens: tokens of a chunk; no batch reaches beyond its chunk.
+        batch_seqs: most sequences of an optimizer step; with sync=step of all ranks together.
         grad_clip_norm: bound of the gradient norm.
         ema_decay: at the end take the average of the weights after each epoch, with this decay
             (0.7 in V14, where it was worse); None takes the last ones.
@@ -55,6 +62,8 @@ class PreQuantTTT:
     def __init__(
         self,
         *,
+        source: Literal["validation", "train"] = "validation",
+        sync: Literal["epoch", "step"] = "epoch",
         epochs: int,
         lr: float,
         min_lr_ratio: float = 0.1,
@@ -67,6 +76,7 @@ class PreQuantTTT:
         diagnostic_every: int = 0,
         seq_len: int,
     ) -> None:
+        self.source, self.sync = source, sync
         self.epochs, self.lr, self.min_lr = epochs, lr, lr * min_lr_ratio
         self.freeze_blocks, self.weight_decay = freeze_blocks, weight_decay
         self.chunk_tokens, self.batch_seqs, self.seq_len = chunk_tokens, batch_seqs, seq_len
@@ -92,15 +102,11 @@ class PreQuantTTT:
         """
         if self.epochs == 0:
             return Adapted(True, "no test-time training (ttt.epochs=0)")
-        if min(stream.num_tokens - 1, self.chunk_tokens) < self.seq_len:
-            raise UserError(
-                f"ttt.seq_len={self.seq_len} is longer than a chunk (ttt.chunk_tokens="
-                f"{self.chunk_tokens}) or than the validation text ({stream.num_tokens} tokens): "
-                "use shorter sequences (scale.train_seq_len=...), more text, or ttt=none"
-            )
+        self.check_lengths(stream)
         cast(Model, model).recurrence(True)
         model.train()
-        steps = self.steps(stream.num_tokens - 1, world)
+        dealt, sharing = (world, ALONE) if self.sync == "epoch" else (ALONE, world)
+        steps = self.steps(stream.num_tokens - 1, dealt)
         per_epoch: list[dict[str, Any]] = []
         with (
             self.frozen(model),
@@ -116,18 +122,37 @@ class PreQuantTTT:
                 lr = self.epoch_lr(epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                loss = self.train_epoch(forward_backward, optimizer, stream, steps, world, bar)
-                average_weights(trained, world)
+                losses, num_seqs = world.sum_floats(
+                    *self.train_epoch(forward_backward, optimizer, stream, steps, sharing, bar)
+                )
+                average_weights(trained, dealt)
                 average.update(trained)
-                row = {"epoch": epoch + 1, "lr": lr, "train_loss": loss}
-                measured = {"epoch": epoch + 1, "lr": lr, "train/loss": loss}
+                row = {"epoch": epoch + 1, "lr": lr, "train_loss": losses / num_seqs}
+                measured = {"epoch": epoch + 1, "lr": lr, "train/loss": row["train_loss"]}
                 if self.diagnostic_every and (epoch + 1) % self.diagnostic_every == 0:
                     row |= evaluate(model).as_dict()
                     measured["val/bpb"] = row["bpb"]
                 events.emit("ttt_epoch", "ttt", **measured)
                 per_epoch.append(row)
             average.copy_to(trained)
-        return Adapted(False, REASON, per_epoch)
+        return self.adapted(per_epoch, stream.num_tokens)
+
+    def check_lengths(self, stream: TokenStream) -> None:
+        if min(stream.num_tokens - 1, self.chunk_tokens) < self.seq_len:
+            raise UserError(
+                f"ttt.seq_len={self.seq_len} is longer than a chunk (ttt.chunk_tokens="
+                f"{self.chunk_tokens}) or than the {self.source} text ({stream.num_tokens} "
+                "tokens): use shorter sequences (scale.train_seq_len=...), more text, or ttt=none"
+            )
+
+    def adapted(self, per_epoch: list[dict[str, Any]], num_tokens: int) -> Adapted:
+        if self.source == "validation":
+            return Adapted(False, REASON, per_epoch)
+        note = (
+            f"Adapted before quantization on {num_tokens:,} tokens of training text "
+            "(ttt.source=train), not on validation text."
+        )
+        return Adapted(True, FAIR_REASON, per_epoch, notes=[note])
 
     def epoch_lr(self, epoch: int) -> float:
         """Learning rate of an epoch (from 0): a cosine that would reach min_lr one epoch later."""
@@ -135,7 +160,11 @@ class PreQuantTTT:
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1.0 + cosine)
 
     def steps(self, num_targets: int, world: World) -> list[tuple[int, int]]:
-        """(first token, sequences) of each optimizer step of an epoch on this rank."""
+        """(first token, sequences) of each optimizer step of an epoch on this rank.
+
+        Args:
+            world: the ranks that the chunks are dealt over.
+        """
         steps = []
         for start in range(world.rank * self.chunk_tokens, num_targets,
                            world.world_size * self.chunk_tokens):  # fmt: skip
@@ -152,25 +181,32 @@ class PreQuantTTT:
         optimizer: torch.optim.Optimizer,
         stream: TokenStream,
         steps: list[tuple[int, int]],
-        world: World,
+        sharing: World,
         bar: Bar,
-    ) -> float:
-        """One pass over this rank's chunks; returns all ranks' mean loss in nats per token."""
+    ) -> tuple[float, int]:
+        """One pass over the chunks of this rank.
+
+        Args:
+            sharing: the ranks that share each batch.
+
+        Returns:
+            sum over the sequences that this rank computed of their loss, and their number.
+        """
         trained = optimizer.param_groups[0]["params"]
-        nats = torch.zeros((), dtype=torch.float64, device=world.device)
-        num_seqs = 0
+        device = trained[0].device
+        losses, num_seqs = torch.zeros((), dtype=torch.float64, device=device), 0
         for first, count in steps:
-            tokens = _read(stream.ids, first, count * self.seq_len + 1, world.device)
+            tokens = _read(stream.ids, first, count * self.seq_len + 1, device)
             ids_BT, targets_BT = tokens[:-1].view(count, -1), tokens[1:].view(count, -1)
-            loss = forward_backward(ids_BT, targets_BT)
+            loss, computed = add_share(forward_backward, ids_BT, targets_BT, sharing)
+            sum_gradients(trained, sharing)
             nn.utils.clip_grad_norm_(trained, self.grad_clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            nats += loss.double() * count
-            num_seqs += count
+            losses += loss
+            num_seqs += computed
             bar.advance()
-        total_nats, total_seqs = world.sum_floats(float(nats), num_seqs)
-        return total_nats / total_seqs if total_seqs else math.nan
+        return float(losses), num_seqs
 
     @contextmanager
     def frozen(self, model: nn.Module) -> Iterator[None]:

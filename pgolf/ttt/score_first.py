@@ -7,7 +7,7 @@ Legend: B batch, S sequences of a chunk, T time.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pgolf.distributed import World
 from pgolf.kernel.replay import EAGER_PASSES, ForwardBackward
 from pgolf.protocols import Model
 from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.gradients import add_share, sum_gradients
 from pgolf.ttt.ledger import synthetic_ids
 from pgolf.ttt.pace import Pace
 
@@ -108,10 +109,22 @@ class ScoreFirstTTT:
         return 0.5 * self.lr * (1.0 + math.cos(math.pi * chunk / max(1, num_chunks - 1)))
 
 
-class ChunkTrainer:
-    """The model's SGD, data-parallel; momentum lives as long as this object."""
+class TrainerSettings(Protocol):
+    """What a method says of its SGD; see `ScoreFirstTTT`."""
 
-    def __init__(self, settings: ScoreFirstTTT, model: nn.Module, world: World) -> None:
+    lr: float
+    momentum: float
+    epochs: int
+    chunk_tokens: int
+    batch_seqs: int
+    grad_clip_norm: float
+    seq_len: int
+
+
+class ChunkTrainer:
+    """The model's SGD, data-parallel; momentum is kept from chunk to chunk."""
+
+    def __init__(self, settings: TrainerSettings, model: nn.Module, world: World) -> None:
         self.settings, self.model, self.world = settings, model, world
         self.trained = list(model.parameters())
         for parameter in self.trained:
@@ -136,6 +149,20 @@ class ChunkTrainer:
             for first in range(0, num_seqs, size):
                 self.step(ids_ST[first : first + size], targets_ST[first : first + size])
 
+    def train_phase(self, texts: list[Tensor], pace: Pace) -> int:
+        """Train on several chunks, from no momentum; returns how many before time ran out.
+
+        Learning rates are a cosine over them, which would reach 0 one chunk after the last.
+        """
+        self.optimizer.state.clear()
+        for chunk, text in enumerate(texts):
+            if not pace.has_time(pace.longest_adaptation_s):
+                return chunk
+            cosine = math.cos(math.pi * chunk / len(texts))
+            self.train(text, 0.5 * self.settings.lr * (1.0 + cosine))
+            pace.after_adapting()
+        return len(texts)
+
     def step(self, ids_BT: Tensor, targets_BT: Tensor) -> None:
         """One step on the batch of all ranks, of which this one computes its share."""
         self.add_gradients(ids_BT, targets_BT)
@@ -146,11 +173,7 @@ class ChunkTrainer:
 
     def add_gradients(self, ids_BT: Tensor, targets_BT: Tensor) -> None:
         """This rank's part of the gradient of the batch's mean loss, which may be none."""
-        batch, rank, world_size = len(ids_BT), self.world.rank, self.world.world_size
-        first, last = batch * rank // world_size, batch * (rank + 1) // world_size
-        if last > first:
-            share = (last - first) / batch
-            self.forward_backward(ids_BT[first:last], targets_BT[first:last], None, share)
+        add_share(self.forward_backward, ids_BT, targets_BT, self.world)
 
     def warm_up(self) -> None:
         """Passes over random ids in the shapes of a chunk; gradients are thrown away."""
@@ -164,17 +187,3 @@ class ChunkTrainer:
             batch = slice(first, first + settings.batch_seqs)
             self.add_gradients(ids_ST[batch], targets_ST[batch])
             self.optimizer.zero_grad(set_to_none=True)
-
-
-@torch.no_grad()
-def sum_gradients(parameters: list[nn.Parameter], world: World) -> None:
-    """Sum over the ranks, in one all-reduce; a rank without gradients adds nothing.
-
-    Gradients of several dtypes are summed in the widest of them.
-    """
-    if world.world_size == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    world.sum_all_([cast(Tensor, parameter.grad) for parameter in parameters])

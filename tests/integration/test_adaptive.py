@@ -71,3 +71,57 @@ def test_a_budget_that_is_short_gives_a_complete_score(workspace: Workspace) -> 
     assert result["eligibility"]["track"] == TRACK_FIXED and result["control"] is None
     assert result["bpb"]["final"]["nats"] == run.events("score")[-2]["nats"]
     assert run.stages("done") == set()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("ttt=score_first_phased", "ttt.chunk_tokens=512", "ttt.lr=0.05"),
+        ("ttt=slot_causal", "ttt.chunk_tokens=512", "ttt.fit_tokens=512", "ttt.l2=0.01"),
+    ],
+    ids=lambda options: options[0].removeprefix("ttt="),
+)
+def test_other_methods_gain_on_the_unadapted_artifact_and_stay_eligible(
+    options: tuple[str, ...], workspace: Workspace, plain: Done
+) -> None:
+    run = workspace.launch(*options)
+    result, unadapted = run.result, plain.result["bpb"]["final"]
+    assert result["eligibility"]["eligible"] and result["eligibility"]["track"] == TRACK_ADAPTIVE
+    assert result["control"]["nats"] == pytest.approx(unadapted["nats"], rel=1e-6)
+    assert result["bpb"]["final"]["bpb"] < unadapted["bpb"] - 0.005
+    assert run.stages("done") == {"pack"}
+    two = workspace.answer("evaluate", run.folder, "hardware.num_workers=2", "ttt.compare=false")
+    assert two["nats"] == pytest.approx(result["bpb"]["final"]["nats"], rel=1e-4)
+
+
+def test_training_text_before_quantization_keeps_the_score_eligible(
+    workspace: Workspace, plain: Done
+) -> None:
+    run = workspace.launch("ttt=prequant21", "ttt.source=train", "ttt.epochs=1")
+    result, eligibility = run.result, run.result["eligibility"]
+    validate_result(result)
+    assert eligibility["eligible"] and eligibility["track"] == TRACK_FIXED
+    assert "of training text (ttt.source=train)" in eligibility["notes"][0]
+    assert result["bpb"]["ema"] == plain.result["bpb"]["ema"] == result["control"]
+    assert result["bpb"]["adapted"] != result["bpb"]["ema"]
+
+
+def test_adapters_for_each_document_gain_and_stay_eligible(
+    workspace: Workspace, plain: Done
+) -> None:
+    run = workspace.launch("ttt=phased_lora", "ttt.lora_lr=0.003", "ttt.lr=0.05")
+    result, eligibility = run.result, run.result["eligibility"]
+    validate_result(result)
+    assert eligibility["eligible"] and eligibility["track"] == TRACK_ADAPTIVE
+    assert eligibility["notes"][0].startswith("Documents are scored longest first")
+    final, control = result["bpb"]["final"], result["control"]
+    assert final["bpb"] < control["bpb"] - 0.005
+    unadapted = plain.result["bpb"]["final"]
+    assert final["bytes"] == control["bytes"] == unadapted["bytes"]
+    assert final["tokens"] == unadapted["tokens"]
+    assert run.events("ttt_curve")[-1]["unadapted_bpb"] == pytest.approx(control["bpb"])
+    assert run.stages("done") == {"pack"}
+    two = workspace.answer("evaluate", run.folder, "hardware.num_workers=2", "ttt.compare=false")
+    assert two["nats"] == pytest.approx(final["nats"], rel=1e-4)
+    short = workspace.answer("evaluate", run.folder, "ttt.reserve_s=1000", "ttt.compare=false")
+    assert short["nats"] == pytest.approx(control["nats"], rel=1e-6)

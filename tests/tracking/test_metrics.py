@@ -15,8 +15,18 @@ def test_losses_of_training_and_ttt_do_not_share_a_curve():
     assert ttt == {"ttt/epoch": 1, "ttt/lr": 0.1, "ttt/loss": 1}
 
 
+def test_the_running_score_is_drawn_over_tokens_beside_the_unadapted_one():
+    event = {"event": "ttt_curve", "stage": "final", "tokens": 64, "bpb": 2, "unadapted_bpb": 3}
+    curves, summary = metrics_of(event)
+    assert curves == {
+        "ttt_curve/tokens": 64, "ttt_curve/bpb": 2, "ttt_curve/unadapted_bpb": 3,
+    }  # fmt: skip
+    assert summary == {}
+
+
 def test_every_curve_has_its_axis_in_the_same_row():
-    for event in make_events():
+    curve = {"event": "ttt_curve", "stage": "final", "tokens": 64, "bpb": 2}
+    for event in [*make_events(), curve]:
         curves, _ = metrics_of(event)
         for metric, axis in AXES.items():
             prefix = metric.rstrip("*")

@@ -64,9 +64,53 @@ def test_frozen_weights_stay_and_the_loss_falls() -> None:
     assert model.recurrence_is_on
 
 
-def test_it_says_why_it_is_not_eligible() -> None:
+def test_it_says_why_it_is_not_eligible_and_is_so_on_training_text() -> None:
     adapted = adapt(ttt_with(epochs=1), tiny_recurrent())
-    assert not adapted.eligible and "condition 3" in adapted.reason
+    assert not adapted.eligible and "condition 3" in adapted.reason and not adapted.notes
+    adapted = adapt(ttt_with(epochs=1, source="train"), tiny_recurrent())
+    assert adapted.eligible and not adapted.adaptive
+    assert "200 tokens of training text" in adapted.notes[0]
+
+
+@pytest.mark.parametrize("freeze_blocks", [0, 1, 5])
+def test_as_many_first_blocks_are_frozen_as_it_says(freeze_blocks: int) -> None:
+    model = tiny_recurrent()
+    before = weights(model)
+    adapt(ttt_with(epochs=1, freeze_blocks=freeze_blocks), model)
+    same = {name for name, value in weights(model).items() if torch.equal(value, before[name])}
+    first = tuple(f"blocks.{i}." for i in range(freeze_blocks))
+    assert same == {name for name in before if name.startswith(("tok_emb.", *first))}
+
+
+def slow_adaptation(ttt: PreQuantTTT, model: nn.Module, stream: TokenStream) -> None:
+    """One rank's training, a sequence at a time."""
+    ids = torch.from_numpy(stream.ids.astype(np.int64))
+    model.recurrence(True)
+    frozen = ("tok_emb.", "blocks.0.", "blocks.1.")
+    trained = [p for name, p in model.named_parameters() if not name.startswith(frozen)]
+    optimizer = torch.optim.AdamW(trained, weight_decay=ttt.weight_decay)
+    for epoch in range(ttt.epochs):
+        cosine = (1 + math.cos(math.pi * epoch / ttt.epochs)) / 2
+        optimizer.param_groups[0]["lr"] = ttt.lr * (0.1 + 0.9 * cosine)
+        for first, count in ttt.steps(stream.num_tokens - 1, World()):
+            for row in range(count):
+                begin = first + row * SEQ_LEN
+                text = ids[None, begin : begin + SEQ_LEN + 1]
+                (model(text[:, :-1], text[:, 1:]) / count).backward()
+            nn.utils.clip_grad_norm_(trained, ttt.grad_clip_norm)
+            optimizer.step()
+            model.zero_grad()
+
+
+@pytest.mark.parametrize("sync", ["epoch", "step"])
+@pytest.mark.parametrize("changes", [{}, {"epochs": 1, "weight_decay": 0.3, "lr": 1e-2}])
+def test_it_equals_a_slow_loop(sync: str, changes: dict[str, Any]) -> None:
+    ttt = ttt_with(sync=sync, **changes)
+    slow, fast = tiny_recurrent().double(), tiny_recurrent().double()
+    slow_adaptation(ttt, slow, stream_of())
+    adapt(ttt, fast)
+    for name, value in fast.state_dict().items():
+        torch.testing.assert_close(value, slow.state_dict()[name], atol=1e-6, rtol=0)
 
 
 def test_no_epochs_change_nothing_and_stay_eligible() -> None:
@@ -111,6 +155,15 @@ def test_diagnostics_and_events_come_when_asked(tmp_path: Path) -> None:
     assert math.isfinite(rows[0]["train/loss"])
 
 
+def test_without_diagnostics_nothing_is_evaluated() -> None:
+    def evaluate(model: nn.Module) -> Score:
+        raise AssertionError("asked")
+
+    arguments = (tiny_recurrent(), stream_of(), World(), Clock({}), EventLog(None), evaluate)
+    adapted = ttt_with(epochs=2, diagnostic_every=0).adapt(*arguments)
+    assert len(adapted.per_epoch) == 2
+
+
 def test_ema_over_epochs_is_the_average_of_the_weights_after_each() -> None:
     decay, after = 0.7, []
     for epochs in (1, 2, 3):  # the cosine depends on the number of epochs, so it is made flat
@@ -135,6 +188,22 @@ def _adapt_in_worker(world: World) -> dict[str, torch.Tensor]:
     model = tiny_recurrent()
     adapt(ttt_with(epochs=1), model, world)
     return weights(model)
+
+
+def _share_steps_in_worker(world: World) -> tuple[list[float], dict[str, torch.Tensor]]:
+    model = tiny_recurrent().double()  # AdamW makes steps of roundings where gradients are tiny
+    # Batches of two sequences and of one: of a step with one, the first of two ranks has none.
+    adapted = adapt(ttt_with(sync="step"), model, world)
+    return [row["train_loss"] for row in adapted.per_epoch], weights(model)
+
+
+@pytest.mark.slow
+def test_two_workers_that_share_steps_end_like_one() -> None:
+    losses, alone = _share_steps_in_worker(World())
+    for found_losses, found in run_in_two_workers(_share_steps_in_worker):
+        assert found_losses == pytest.approx(losses, rel=1e-6)
+        for name, value in found.items():
+            torch.testing.assert_close(value, alone[name], atol=1e-6, rtol=0)
 
 
 class _OneRank(World):

@@ -15,16 +15,24 @@ from pgolf.clock import Clock
 from pgolf.config import compose
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World
-from pgolf.eval.sliding import SlidingEvaluator
 from pgolf.score import Score
 from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.gradients import sum_gradients
 from pgolf.ttt.ledger import Ledger
-from pgolf.ttt.score_first import ChunkTrainer, ScoreFirstTTT, sum_gradients
+from pgolf.ttt.score_first import ChunkTrainer, ScoreFirstTTT
 from tests.model.tiny import tiny_recurrent, weights
+from tests.ttt.adaptive import (
+    CHUNK,
+    SEQ_LEN,
+    SLIDING,
+    STRIDE,
+    TimedModel,
+    adapt_and_score,
+    changed_after,
+    scores_of_positions,
+    stream_of,
+)
 from tests.two_workers import run_in_two_workers
-
-SEQ_LEN, STRIDE, CHUNK = 16, 4, 50
-SLIDING = SlidingEvaluator(seq_len=SEQ_LEN, stride=STRIDE, batch_seqs=5)
 
 
 def ttt_with(**changes: Any) -> ScoreFirstTTT:
@@ -33,28 +41,6 @@ def ttt_with(**changes: Any) -> ScoreFirstTTT:
         "reserve_s": 0.0,
     }  # fmt: skip
     return ScoreFirstTTT(**{**settings, **changes})
-
-
-def stream_of(num_tokens: int = 230, seed: int = 0) -> TokenStream:
-    """A little grammar, which can be learned: each token mostly decides the next."""
-    random = np.random.default_rng(seed)
-    ids = [1]
-    for _ in range(num_tokens - 1):
-        ids.append((5 * ids[-1] + 3) % 61 if random.random() < 0.8 else int(random.integers(61)))
-    return TokenStream(np.array(ids, np.uint16), np.full(num_tokens, 3, np.uint16))
-
-
-def score_first(
-    ttt: ScoreFirstTTT,
-    model: nn.Module,
-    stream: TokenStream,
-    world: World | None = None,
-    clock: Clock | None = None,
-) -> tuple[Score, Adapted]:
-    world = world or World()
-    ledger = Ledger(model, stream, SLIDING, world, part_tokens=ttt.chunk_tokens)
-    adapted = ttt.score(model, ledger, world, clock or Clock({}))
-    return ledger.finish(), adapted
 
 
 def slow_score_first(ttt: ScoreFirstTTT, model: nn.Module, stream: TokenStream) -> float:
@@ -100,7 +86,7 @@ def test_it_equals_a_slow_loop(num_tokens: int) -> None:
     stream, slow, fast = stream_of(num_tokens), tiny_recurrent(), tiny_recurrent()
     slow.recurrence(True)
     expected = slow_score_first(ttt_with(), slow, stream)
-    score, _ = score_first(ttt_with(), fast, stream)
+    score, _ = adapt_and_score(ttt_with(), fast, stream)
     assert score.nats == pytest.approx(expected, rel=2e-6)
     for name, value in fast.state_dict().items():
         torch.testing.assert_close(value, slow.state_dict()[name], atol=2e-5, rtol=0)
@@ -110,7 +96,7 @@ def test_it_learns_from_what_it_has_scored() -> None:
     model, stream = tiny_recurrent(), stream_of(800)
     model.recurrence(True)
     plain = SLIDING.evaluate(model, stream, World())
-    score, adapted = score_first(ttt_with(), model, stream)
+    score, adapted = adapt_and_score(ttt_with(), model, stream)
     assert score.nats < 0.95 * plain.nats
     assert (score.tokens, score.raw_bytes) == (plain.tokens, plain.raw_bytes)
     assert adapted.eligible and adapted.adaptive and adapted.notes == []
@@ -122,39 +108,13 @@ def test_no_epochs_and_one_chunk_are_the_plain_evaluation() -> None:
         model.recurrence(True)
         before = weights(model)
         expected = SLIDING.evaluate(model, stream, World())
-        score, adapted = score_first(ttt, model, stream)
+        score, adapted = adapt_and_score(ttt, model, stream)
         assert score.nats == pytest.approx(expected.nats, rel=1e-6) and not adapted.adaptive
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert "not longer than one chunk of 1,000 tokens" in adapted.notes[0]
 
 
 # -- causality ------------------------------------------------------------------------------
-
-
-def scores_of_positions(
-    ttt: ScoreFirstTTT, model: Any, stream: TokenStream, evaluator: SlidingEvaluator
-) -> torch.Tensor:
-    """Nats of each position, taken where the model gives them."""
-    found, nll = [], model.nll
-
-    def recorded(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = nll(ids, targets)
-        found.append(result.flatten().clone())
-        return result
-
-    model.nll = recorded
-    ledger = Ledger(model, stream, evaluator, World(), part_tokens=ttt.chunk_tokens)
-    adapted = ttt.score(model, ledger, World(), Clock({}))
-    assert adapted.adaptive
-    values = torch.cat(found)[: stream.num_tokens - 1]  # the last window may reach beyond
-    assert float(values.double().sum()) == pytest.approx(ledger.finish().nats, rel=1e-6)
-    return values
-
-
-def changed_after(stream: TokenStream, last: int) -> TokenStream:
-    ids = stream.ids.copy()
-    ids[last + 1 :] = (ids[last + 1 :] + 17) % 61
-    return TokenStream(ids, stream.raw_bytes)
 
 
 @pytest.fixture(scope="module")
@@ -191,29 +151,6 @@ def test_a_score_does_not_depend_on_later_tokens_at_nano_sizes() -> None:
 # -- budgets --------------------------------------------------------------------------------
 
 
-class TimedModel(nn.Module):
-    """Takes a second to be scored and five to be trained, on a timer of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model, self.now, self.document_bos = tiny_recurrent(), 0.0, None
-        self.tok_emb = self.model.tok_emb
-        self.num_trained = 0
-
-    def recurrence(self, on: bool) -> None:
-        self.model.recurrence(on)
-
-    def forward(self, *arguments: Any) -> torch.Tensor:
-        self.now += 5.0
-        self.num_trained += 1
-        result: torch.Tensor = self.model(*arguments)
-        return result
-
-    def nll(self, *arguments: Any) -> torch.Tensor:
-        self.now += 1.0
-        return self.model.nll(*arguments)
-
-
 def timed(limit_s: float | None, **settings: Any) -> tuple[TimedModel, Score, Adapted, float]:
     model = TimedModel()
     limits = {} if limit_s is None else {"evaluate": limit_s}
@@ -221,7 +158,7 @@ def timed(limit_s: float | None, **settings: Any) -> tuple[TimedModel, Score, Ad
     # Batches as large as a chunk: a step of training an epoch.
     ttt = ttt_with(epochs=1, batch_seqs=8, **settings)
     with clock.phase("final", "evaluate"):
-        score, adapted = score_first(ttt, model, stream_of(501), clock=clock)
+        score, adapted = adapt_and_score(ttt, model, stream_of(501), clock=clock)
     return model, score, adapted, clock.seconds("final")
 
 
