@@ -26,6 +26,7 @@ from pgolf.clock import Clock
 from pgolf.config import compose
 from pgolf.data.stream import TokenStream
 from pgolf.kernel.attention import set_backend
+from pgolf.kernel.choice import set_kernels
 
 LAST = 20  # steps whose mean loss stands for the end of a run
 ARMS = {"fused": ("fused", "bf16"), "plain": ("plain", "bf16"), "fp32 embedding": ("fused", "fp32")}
@@ -63,9 +64,9 @@ def score_both(model: Any, data: Path) -> dict[str, float]:
     part = TokenStream(stream.ids[:400_000], stream.raw_bytes[:400_000])
     evaluator = instantiate(configuration(2, "bf16")["eval"], _convert_="all")
     model.recurrence(True)
-    gpu.set_kernels("fused", gpu.GPU, "bf16")
+    set_kernels("fused", gpu.GPU, "bf16")
     fused = evaluator.evaluate(model, part, gpu.WORLD).bpb
-    gpu.set_kernels("plain", gpu.GPU, "bf16")
+    set_kernels("plain", gpu.GPU, "bf16")
     straightforward = evaluator.evaluate(gpu.AllLogits(model), part, gpu.WORLD).bpb
     return {"fused": fused, "straightforward": straightforward, "apart": fused - straightforward}
 

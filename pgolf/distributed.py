@@ -127,6 +127,13 @@ class World:
         return [float(v) for v in self.sum_(total).tolist()]
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on a device; on its way to a GPU nobody waits for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @contextlib.contextmanager
 def join_world(device_type: str, precision: str) -> Iterator[World]:
     """Join the process group that torchrun's environment describes, and leave it at the end."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgolf.distributed import World
+from pgolf.distributed import World, to_device
 from pgolf.progress import Bar, track
 from pgolf.protocols import Model
 from pgolf.score import Score
@@ -122,9 +122,13 @@ def score_batches(
     with world.autocast():
         for batch in batches:
             ids_BT, targets_BN, counted_BN, raw_bytes = _gather(stream, batch, seq_len)
-            nll_BN = language_model.nll(_to(ids_BT, world.device), _to(targets_BN, world.device))
-            nats += (nll_BN * _to(counted_BN, world.device)).sum(dtype=torch.float64)
+            # Counted on the CPU: nobody waits for the device.
             num_tokens += int(counted_BN.sum())
+            ids_BT, targets_BN, counted_BN = (
+                to_device(tensor, world.device) for tensor in (ids_BT, targets_BN, counted_BN)
+            )
+            nll_BN = language_model.nll(ids_BT, targets_BN)
+            nats += (nll_BN * counted_BN).sum(dtype=torch.float64)
             num_bytes += raw_bytes
             bar.advance(len(batch.starts))
     model.train(was_training)
@@ -147,9 +151,3 @@ def _gather(stream: TokenStream, batch: Batch, seq_len: int) -> tuple[Tensor, Te
         torch.from_numpy(counted_BN),
         raw_bytes,
     )
-
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

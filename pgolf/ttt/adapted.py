@@ -23,3 +23,11 @@ class Adapted:
     per_epoch: list[dict[str, Any]] = field(default_factory=list)
     adaptive: bool = False
     notes: list[str] = field(default_factory=list)
+
+
+def one_chunk_note(chunk_tokens: int) -> str:
+    """Why a method that adapts between chunks of a text did not."""
+    return (
+        f"The text is not longer than one chunk of {chunk_tokens:,} tokens "
+        "(ttt.chunk_tokens), so there was nothing to adapt for."
+    )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pgolf.data.stream import TokenStream
-from pgolf.distributed import World
+from pgolf.distributed import World, to_device
 from pgolf.errors import RunFailed, UserError
 from pgolf.protocols import Model
 from pgolf.score import Score
@@ -243,7 +243,10 @@ class DocumentLedger:
     ) -> Tensor:
         """Nats of a batch of windows, 0 where nothing is scored; they are added up."""
         ids, targets, scored, raw_bytes = gather(self._stream, begins, ends, size, num_scored)
-        ids_BT, targets_BN, scored_BN = (self._to_device(t) for t in (ids, targets, scored))
+        device = self._world.device
+        ids_BT, targets_BN, scored_BN = (
+            to_device(torch.from_numpy(array), device) for array in (ids, targets, scored)
+        )
         with self._world.autocast():
             nll_BN = torch.where(scored_BN, nll(ids_BT, targets_BN), 0.0)
         self._nats += nll_BN.detach().sum(dtype=torch.float64)
@@ -251,12 +254,6 @@ class DocumentLedger:
         self._tokens, self._bytes = self._tokens + count, self._bytes + raw_bytes
         self._account.show(count)
         return nll_BN
-
-    def _to_device(self, array: np.ndarray) -> Tensor:
-        tensor, device = torch.from_numpy(array), self._world.device
-        if device.type == "cuda":
-            return tensor.pin_memory().to(device, non_blocking=True)
-        return tensor
 
     def _close(self) -> None:
         nats, tokens, raw_bytes = self._world.sum_floats(

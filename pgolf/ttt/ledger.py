@@ -137,5 +137,10 @@ class _Asked(nn.Module):
 
 def synthetic_ids(model: nn.Module, count: int) -> Tensor:
     """Random ids of the model's vocabulary, int64 [count] on the CPU: no text at all."""
-    vocab_size = cast(nn.Embedding, model.get_submodule("tok_emb")).num_embeddings
-    return torch.randint(vocab_size, (count,), generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(vocab_size(model), (count,), generator=draw)
+
+
+def vocab_size(model: nn.Module) -> int:
+    """Tokens that a model knows."""
+    return cast(nn.Embedding, model.get_submodule("tok_emb")).num_embeddings

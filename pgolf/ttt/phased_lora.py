@@ -6,7 +6,6 @@ eligible on the adaptive track. Legend: B documents side by side, N positions of
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -116,7 +115,7 @@ class PhasedLoraTTT:
             if part.ends_phase and self.epochs > 0:
                 chunks = self.chunks(ledger.text_so_far())
                 num_chunks += len(chunks)
-                num_trained += self.train(ChunkTrainer(self, model, world), chunks, pace)
+                num_trained += ChunkTrainer(self, model, world).train_phase(chunks, pace)
                 model.requires_grad_(False)
         notes = self.notes(adapted_docs, ledger.num_documents, num_trained, num_chunks)
         # The ranks' first documents are the longest: where any had a step, all have.
@@ -152,15 +151,6 @@ class PhasedLoraTTT:
         """The text in chunks of inputs and, shifted by one, targets; without a short rest."""
         starts = range(0, len(text) - self.seq_len, self.chunk_tokens)
         return [text[start : start + self.chunk_tokens + 1] for start in starts]
-
-    def train(self, trainer: ChunkTrainer, chunks: list[Tensor], pace: Pace) -> int:
-        """Train the model on scored text; returns the number of chunks before time ran out."""
-        for chunk, text in enumerate(chunks):
-            if not pace.has_time(pace.longest_adaptation_s):
-                return chunk
-            trainer.train(text, 0.5 * self.lr * (1.0 + math.cos(math.pi * chunk / len(chunks))))
-            pace.after_adapting()
-        return len(chunks)
 
     def warm_up(
         self,

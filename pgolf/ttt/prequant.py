@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pgolf.clock import Clock
-from pgolf.distributed import World
+from pgolf.distributed import World, to_device
 from pgolf.errors import UserError
 from pgolf.events import EventLog
 from pgolf.kernel.replay import ForwardBackward
@@ -257,7 +257,4 @@ def average_weights(parameters: list[nn.Parameter], world: World) -> None:
 
 
 def _read(ids: np.ndarray, first: int, count: int, device: torch.device) -> Tensor:
-    tokens = torch.from_numpy(ids[first : first + count].astype(np.int64))
-    if device.type == "cuda":
-        return tokens.pin_memory().to(device, non_blocking=True)
-    return tokens
+    return to_device(torch.from_numpy(ids[first : first + count].astype(np.int64)), device)

@@ -16,7 +16,7 @@ from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.kernel.replay import EAGER_PASSES, ForwardBackward
 from pgolf.protocols import Model
-from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.adapted import Adapted, one_chunk_note
 from pgolf.ttt.gradients import add_share, sum_gradients
 from pgolf.ttt.ledger import synthetic_ids
 from pgolf.ttt.pace import Pace
@@ -93,10 +93,7 @@ class ScoreFirstTTT:
         if self.epochs == 0:
             return []
         if last == 0:
-            return [
-                f"The text is not longer than one chunk of {self.chunk_tokens:,} tokens "
-                "(ttt.chunk_tokens), so there was nothing to adapt for."
-            ]
+            return [one_chunk_note(self.chunk_tokens)]
         if num_adapted < last:
             return [
                 f"Adapted on {num_adapted:,} of {last:,} chunks, because the evaluation budget ran "

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.protocols import Model
-from pgolf.ttt.adapted import Adapted
+from pgolf.ttt.adapted import Adapted, one_chunk_note
+from pgolf.ttt.ledger import vocab_size
 from pgolf.ttt.pace import Pace
 
 if TYPE_CHECKING:
@@ -131,10 +132,7 @@ class SlotCausalTTT:
     def notes(self, num_fits: int, last: int) -> list[str]:
         """Why there was less adaptation than one would think, if so."""
         if last == 0:
-            return [
-                f"The text is not longer than one chunk of {self.chunk_tokens:,} tokens "
-                "(ttt.chunk_tokens), so there was nothing to adapt for."
-            ]
+            return [one_chunk_note(self.chunk_tokens)]
         if num_fits < last:
             return [
                 f"The bias was fitted after {num_fits:,} of {last:,} chunks, because the "
@@ -149,8 +147,7 @@ class BiasedModel(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        vocab_size = cast(nn.Embedding, model.get_submodule("tok_emb")).num_embeddings
-        self.bias_V = nn.Parameter(torch.zeros(vocab_size))
+        self.bias_V = nn.Parameter(torch.zeros(vocab_size(model)))
 
     def logits(self, ids_BT: Tensor, last_n: int | None = None) -> Tensor:
         """[B, N, V] of the last_n positions, in fp32."""

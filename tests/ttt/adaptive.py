@@ -65,6 +65,30 @@ def scores_of_positions(
     return values
 
 
+def window_nats(model: Any, ids: torch.Tensor, start: int) -> float:
+    """Nats of what the sliding window at start scores, one softmax at a time."""
+    end = min(start + SEQ_LEN, len(ids) - 1)
+    with torch.no_grad():
+        log_p = model.logits(ids[None, start:end])[0].double().log_softmax(-1)
+    found = log_p.gather(1, ids[start + 1 : end + 1, None])
+    return -float(found[SEQ_LEN - STRIDE if start else 0 :].sum())
+
+
+def train_slowly(
+    ttt: Any, model: nn.Module, optimizer: torch.optim.Optimizer, ids: torch.Tensor, chunk: int
+) -> None:
+    """SGD on the whole sequences of a chunk, as PR #1493 describes it."""
+    begins = list(range(chunk * CHUNK, (chunk + 1) * CHUNK - SEQ_LEN + 1, SEQ_LEN))
+    for _ in range(ttt.epochs):
+        for first in range(0, len(begins), ttt.batch_seqs):
+            chosen = begins[first : first + ttt.batch_seqs]
+            rows = torch.stack([ids[begin : begin + SEQ_LEN + 1] for begin in chosen])
+            optimizer.zero_grad()
+            model(rows[:, :-1], rows[:, 1:]).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+
 def changed_after(stream: TokenStream, last: int) -> TokenStream:
     ids = stream.ids.copy()
     ids[last + 1 :] = (ids[last + 1 :] + 17) % 61

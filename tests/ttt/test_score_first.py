@@ -31,6 +31,8 @@ from tests.ttt.adaptive import (
     changed_after,
     scores_of_positions,
     stream_of,
+    train_slowly,
+    window_nats,
 )
 from tests.two_workers import run_in_two_workers
 
@@ -55,29 +57,13 @@ def slow_score_first(ttt: ScoreFirstTTT, model: nn.Module, stream: TokenStream) 
     optimizer = torch.optim.SGD(model.parameters(), lr=ttt.lr, momentum=0.9)
     nats = 0.0
     for chunk in range(num_chunks):
-        for start in of_chunk.get(chunk, []):
-            end = min(start + SEQ_LEN, total)
-            with torch.no_grad():
-                log_p = model.logits(ids[None, start:end])[0].double().log_softmax(-1)
-            skip = context if start else 0
-            targets = ids[start + 1 : end + 1]
-            nats -= float(log_p.gather(1, targets[:, None])[skip:].sum())
+        nats += sum(window_nats(model, ids, start) for start in of_chunk.get(chunk, []))
         if chunk == num_chunks - 1:
             break
         optimizer.param_groups[0]["lr"] = (
             ttt.lr * (1 + math.cos(math.pi * chunk / (num_chunks - 1))) / 2
         )
-        begins = list(range(chunk * CHUNK, (chunk + 1) * CHUNK - SEQ_LEN + 1, SEQ_LEN))
-        for _ in range(ttt.epochs):
-            for first in range(0, len(begins), ttt.batch_seqs):
-                rows = torch.stack([
-                    ids[begin : begin + SEQ_LEN + 1]
-                    for begin in begins[first : first + ttt.batch_seqs]
-                ])  # fmt: skip
-                optimizer.zero_grad()
-                model(rows[:, :-1], rows[:, 1:]).backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
+        train_slowly(ttt, model, optimizer, ids, chunk)
     return nats
 
 

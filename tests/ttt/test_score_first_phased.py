@@ -31,6 +31,8 @@ from tests.ttt.adaptive import (
     changed_after,
     scores_of_positions,
     stream_of,
+    train_slowly,
+    window_nats,
 )
 from tests.two_workers import run_in_two_workers
 
@@ -53,11 +55,7 @@ def slow_phased(ttt: ScoreFirstPhasedTTT, model: nn.Module, stream: TokenStream)
         for start in range(0, total, STRIDE):
             skip = SEQ_LEN - STRIDE if start else 0
             if start + skip < total and begin * CHUNK <= start + skip < end * CHUNK:
-                last = min(start + SEQ_LEN, total)
-                with torch.no_grad():
-                    log_p = model.logits(ids[None, start:last])[0].double().log_softmax(-1)
-                found = log_p.gather(1, ids[start + 1 : last + 1, None])
-                nats -= float(found[skip:].sum())
+                nats += window_nats(model, ids, start)
         if 0 < end < num_chunks and end > begin:
             slow_training(ttt, model, ids, end)
     return nats
@@ -67,15 +65,7 @@ def slow_training(ttt: ScoreFirstPhasedTTT, model: nn.Module, ids: torch.Tensor,
     optimizer = torch.optim.SGD(model.parameters(), lr=ttt.lr, momentum=0.9)
     for chunk in range(end):
         optimizer.param_groups[0]["lr"] = ttt.lr * (1 + math.cos(math.pi * chunk / end)) / 2
-        begins = list(range(chunk * CHUNK, (chunk + 1) * CHUNK - SEQ_LEN + 1, SEQ_LEN))
-        for _ in range(ttt.epochs):
-            for first in range(0, len(begins), ttt.batch_seqs):
-                chosen = begins[first : first + ttt.batch_seqs]
-                rows = torch.stack([ids[begin : begin + SEQ_LEN + 1] for begin in chosen])
-                optimizer.zero_grad()
-                model(rows[:, :-1], rows[:, 1:]).backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
+        train_slowly(ttt, model, optimizer, ids, chunk)
 
 
 @pytest.mark.parametrize(("num_tokens", "phases"), [(2, 4), (101, 4), (230, 2), (230, 4), (301, 3)])
