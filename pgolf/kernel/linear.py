@@ -65,7 +65,7 @@ def observed_by(observer: Observer) -> Iterator[None]:
     global _observer
     before, _observer = _observer, observer
     try:
-        with _eager():
+        with eager():
             yield
     finally:
         _observer = before
@@ -77,13 +77,13 @@ def adapted_by(adapter: Adapter) -> Iterator[None]:
     global _adapter
     before, _adapter = _adapter, adapter
     try:
-        with _eager():
+        with eager():
             yield
     finally:
         _adapter = before
 
 
-def _eager() -> AbstractContextManager[object]:
+def eager() -> AbstractContextManager[object]:
     """A compiled graph has no place for an observer or an adapter."""
     # Naming the compiler imports it, for seconds.
     compiled = "torch._dynamo" in sys.modules

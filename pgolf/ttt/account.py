@@ -1,4 +1,4 @@
-"""What the ledgers of adaptive methods share: the running score, and that scoring changes nothing.
+"""What the ledgers of adaptive methods share: the running score.
 
 A ledger decides what is scored next; the account adds it up, shows it, and refuses to close while
 something is missing.
@@ -6,11 +6,10 @@ something is missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from torch import nn
 
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
@@ -60,7 +59,16 @@ class Account:
         self._bar.advance(num_tokens)
 
     def add(self, part: Score) -> None:
-        """Add a part's score, that of all ranks; without a byte yet there are no bits per byte."""
+        """Add a part's score, that of all ranks; without a byte yet there are no bits per byte.
+
+        Raises:
+            RunFailed: it is not a number.
+        """
+        if not math.isfinite(part.nats):
+            raise RunFailed(
+                f"ttt: the nats of a part are {part.nats}, after {self.total.tokens:,} tokens: "
+                "if adapting broke the model, use smaller learning rates (ttt.lr=...)"
+            )
         before = self.total
         total = Score(
             before.nats + part.nats,
@@ -89,26 +97,3 @@ class Account:
             left = self.num_positions - self.total.tokens
             raise RunFailed(f"ttt: the method ended with {left:,} tokens that are not scored")
         return self.total
-
-
-@contextmanager
-def unchanged(*modules: object) -> Iterator[None]:
-    """Inside, parameters and buffers stay as they are; objects that are no modules have none.
-
-    Raises:
-        RunFailed: a method learned while it was asked.
-    """
-    before = _states(modules)
-    yield
-    if _states(modules) != before:
-        raise RunFailed("ttt: the model's weights changed while it scored: score, then adapt")
-
-
-def _states(modules: tuple[object, ...]) -> list[tuple[int, int]]:
-    """Where each parameter and buffer lies, and torch's count of its in-place changes."""
-    return [
-        (tensor.data_ptr(), tensor._version)
-        for module in modules
-        if isinstance(module, nn.Module)
-        for tensor in (*module.parameters(), *module.buffers())
-    ]

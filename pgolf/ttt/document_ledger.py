@@ -23,9 +23,11 @@ from pgolf.distributed import World, to_device
 from pgolf.errors import RunFailed, UserError
 from pgolf.protocols import Model
 from pgolf.score import Score
-from pgolf.ttt.account import Account, unchanged
+from pgolf.ttt.account import Account
 from pgolf.ttt.documents import Chunk, DocumentOrder, Queue, Round, chunks_of, gather
+from pgolf.ttt.ledger import synthetic_ids
 from pgolf.ttt.predictor import Predictor, nll_of
+from pgolf.ttt.watch import PROBE_TOKENS, Fixed, Watch
 
 if TYPE_CHECKING:
     from pgolf.events import EventLog
@@ -48,7 +50,7 @@ class Sealed:
     num_going_on: int
 
 
-class DocumentLedger:
+class DocumentLedger(Fixed):
     """Scores a stream document by document, chunk by chunk, in rounds of all ranks.
 
     A chunk is predicted in the window of at most seq_len tokens of its document that ends with it.
@@ -81,6 +83,7 @@ class DocumentLedger:
     ) -> None:
         self._queue = Queue.of(stream.ids, bos_id)
         self._account = Account(stream.num_tokens - 1, world, events, unadapted)
+        self._watch = Watch(model)
         self._model, self._stream, self._world, self._order = model, stream, world, order
         self.seq_len = evaluator.windows(stream.num_tokens - 1).seq_len
         if order.chunk_tokens > self.seq_len:
@@ -97,8 +100,8 @@ class DocumentLedger:
 
     @property
     def curve(self) -> list[Score]:
-        """The running total after each round."""
-        return self._account.curve
+        """The running total after each round, a list of the caller's own."""
+        return [*self._account.curve]
 
     @property
     def work(self) -> float:
@@ -132,6 +135,8 @@ class DocumentLedger:
     def rounds(self) -> Iterator[Round]:
         """Open one round after the other; each has to be scored before the next.
 
+        The model is set to score, not to train, as it is for evaluators.
+
         Raises:
             RunFailed: a round is still open, or everything is scored.
         """
@@ -139,6 +144,7 @@ class DocumentLedger:
             raise RunFailed("ttt: everything is scored; a method may score each token once only")
         while len(self.curve) < len(self._rounds):
             self._check_closed()
+            self._model.eval()
             self._open = self._rounds[len(self.curve)]
             lengths = self._queue.lengths[self._open.documents]
             self._chunks = chunks_of(lengths, self._order.chunk_tokens, self.seq_len)
@@ -154,7 +160,8 @@ class DocumentLedger:
             the sealed chunk; None once all documents are through, which ends the round.
 
         Raises:
-            RunFailed: no round is open, or weights changed while they were asked.
+            RunFailed: no round is open, weights changed while they were asked, or the predictor
+                looks ahead.
         """
         if self._open is None:
             raise RunFailed("ttt: no documents are open; a method may score each token once only")
@@ -164,7 +171,11 @@ class DocumentLedger:
             return None
         starts, ends = self._spans(np.arange(chunk.rows))
         nll = partial(nll_of, predictor)
-        with unchanged(self._model, predictor):
+        if predictor is not self._model:
+            ids_BT = synthetic_ids(self._model, 2 * PROBE_TOKENS).view(2, -1)
+            ids_BT = ids_BT[: chunk.rows, : self.seq_len].to(self._world.device)
+            self._watch.probe(predictor, ids_BT, self._world)
+        with self._watch.unchanged(predictor):
             nll_BN = self._seal(nll, starts + chunk.begin, ends, chunk.size, chunk.num_scored)
         return Sealed(nll_BN, chunk.num_going_on)
 
@@ -189,7 +200,8 @@ class DocumentLedger:
         for part in self.rounds():
             lengths = self._queue.lengths[part.documents]
             if len(lengths):
-                self._score_unadapted(lengths)
+                with self._watch.unchanged():
+                    self._score_unadapted(lengths)
             self._close()
 
     def _score_unadapted(self, lengths: np.ndarray) -> None:
@@ -259,6 +271,7 @@ class DocumentLedger:
         nats, tokens, raw_bytes = self._world.sum_floats(
             float(self._nats), self._tokens, self._bytes
         )
+        self._watch.check()
         self._open = None
         self._nats, self._tokens, self._bytes = torch.zeros_like(self._nats), 0, 0
         self._account.add(Score(nats, int(tokens), int(raw_bytes)))

@@ -20,8 +20,9 @@ from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.progress import Bar
 from pgolf.score import Score
-from pgolf.ttt.account import Account, unchanged
+from pgolf.ttt.account import Account
 from pgolf.ttt.predictor import Predictor, nll_of
+from pgolf.ttt.watch import PROBE_TOKENS, Fixed, Watch
 
 if TYPE_CHECKING:
     from pgolf.events import EventLog
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 SILENT = Bar()
 
 
-class Ledger:
+class Ledger(Fixed):
     """Scores a stream part by part; `curve` is the running total after each part.
 
     Positions are counted as in `pgolf.eval.scoring`: position p is scored by the token after it.
@@ -64,11 +65,12 @@ class Ledger:
         self._model, self._stream, self._world = model, stream, world
         self._windows = evaluator.windows(self.num_positions)
         self._account = Account(self.num_positions, world, events, unadapted)
+        self._watch = Watch(model)
 
     @property
     def curve(self) -> list[Score]:
-        """The running total after each part."""
-        return self._account.curve
+        """The running total after each part, a list of the caller's own."""
+        return [*self._account.curve]
 
     @property
     def total(self) -> Score:
@@ -94,7 +96,8 @@ class Ledger:
             of the part's positions, all of them scored.
 
         Raises:
-            RunFailed: everything is scored, or the model learned while it was asked.
+            RunFailed: everything is scored, the model learned while it was asked, or the predictor
+                looks ahead.
         """
         part = len(self.curve)
         if part == self.num_parts:
@@ -103,8 +106,13 @@ class Ledger:
         end = min(begin + self.part_tokens, self.num_positions)
         windows = self._windows.between(begin, end)
         asked = self._model if predictor is None else _Asked(predictor)
-        with unchanged(self._model, predictor):
+        if predictor is not None:
+            ids_BT = synthetic_ids(self._model, 2 * PROBE_TOKENS).view(2, -1)
+            ids_BT = ids_BT[:, : self._windows.seq_len].to(self._world.device)
+            self._watch.probe(predictor, ids_BT, self._world)
+        with self._watch.unchanged(predictor):
             score = windows.score(asked, self._stream, self._world, SILENT)
+        self._watch.check()
         self._account.add(score)
         if self.total.tokens < end:
             scored = self.total.tokens

@@ -163,7 +163,7 @@ class PhasedLoraTTT:
         """Score random ids and learn from them in the largest shapes, and time both.
 
         Returns:
-            what learning takes on top of scoring, as a multiple of the latter.
+            what learning takes on top of scoring, as a multiple of the latter, never below 0.
         """
         rows, size = ledger.largest_batch()
         ids_BT = synthetic_ids(model, rows * size).view(rows, size).to(world.device)
@@ -181,7 +181,8 @@ class PhasedLoraTTT:
             learn(optimizer, Sealed(nll_BN, rows))
             adaptive_s = pace.lap_s()
         pace.expect(ledger.work_of(rows, size), plain_s)
-        return (adaptive_s - plain_s) / plain_s if plain_s else 0.0
+        # Of a pass of milliseconds, the timer may say that learning took less than nothing.
+        return max(0.0, (adaptive_s - plain_s) / plain_s) if plain_s else 0.0
 
     def notes(
         self, adapted_docs: int, num_documents: int, num_trained: int, num_chunks: int

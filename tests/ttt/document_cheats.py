@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pgolf.clock import Clock
 from pgolf.distributed import World
+from pgolf.score import Score
 from pgolf.ttt.adapted import Adapted
 from pgolf.ttt.document_ledger import DocumentLedger
 from pgolf.ttt.documents import DocumentOrder
@@ -103,6 +104,8 @@ class Learner(nn.Module):
             self.bias.add_(1.0)
         elif self.what == "replaced":
             self.bias.data = self.bias + 1.0
+        elif self.what == "data":
+            self.bias.data.add_(1.0)
         else:
             cast(Any, model).tok_emb.weight[ids_BT.flatten().unique()] *= 1.5
         result: Tensor = cast(Any, model).logits(ids_BT, last_n) + self.bias
@@ -125,3 +128,52 @@ class ReplacesWhenAsked(LearnsWhenAsked):
 
 class TrainsTheModelWhenAsked(LearnsWhenAsked):
     what = "model"
+
+
+class FillsInTheScore(Method):
+    """Adds to the list that it may read."""
+
+    def score(self, model: nn.Module, ledger: DocumentLedger, *rest: Any) -> Adapted:
+        ledger.curve.extend([Score(1.0, 1, 1)] * 169)
+        return Adapted(True, "filled in")
+
+
+class MakesWindowsLonger(Method):
+    """Takes more context than the evaluator says."""
+
+    def score(self, model: nn.Module, ledger: DocumentLedger, *rest: Any) -> Adapted:
+        ledger.seq_len *= 2
+        return super().score(model, ledger, *rest)
+
+
+class AnswersForTheModel(Method):
+    """Puts a method into the model that finds everything easy."""
+
+    def score(self, model: nn.Module, ledger: DocumentLedger, *rest: Any) -> Adapted:
+        cast(Any, model).nll = lambda ids, targets: torch.zeros(targets.shape)
+        ledger.score_unadapted()
+        return Adapted(True, "easy")
+
+
+class LearnsByData(LearnsWhenAsked):
+    what = "data"
+
+
+class MixesRows(nn.Module):
+    """Looks into the document in the next row."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def logits(self, ids_BT: Tensor, last_n: int) -> Tensor:
+        result: Tensor = cast(Any, self.model).logits(ids_BT, last_n)
+        return result + result.roll(1, dims=0)
+
+
+class LearnsFromNeighbours(Method):
+    def score(self, model: nn.Module, ledger: DocumentLedger, *rest: Any) -> Adapted:
+        for _ in ledger.rounds():
+            while ledger.score_next(MixesRows(model)) is not None:
+                pass
+        return Adapted(True, "neighbours")

@@ -58,9 +58,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.asked: list[tuple[list[int], int]] = []
+        self.num_calls = 0
 
     def logits(self, ids_BT: Tensor, last_n: int) -> Tensor:
-        self.asked += [(row, last_n) for row in ids_BT.tolist()]
+        self.num_calls += 1
+        if self.num_calls > 2:  # before, with random ids, whether it looks ahead
+            self.asked += [(row, last_n) for row in ids_BT.tolist()]
         return torch.zeros(len(ids_BT), last_n, 400)
 
 
@@ -80,8 +83,10 @@ def test_each_position_is_scored_once_after_what_its_document_has_before_it(
     ids = np.arange(num_tokens, dtype=np.uint16) + 1
     ids[[at for at in begins if at < num_tokens]] = BOS
     stream, recorder = TokenStream(ids, ids), Recorder()
+    model = nn.Module()
+    model.tok_emb = nn.Embedding(400, 1)
     ledger = DocumentLedger(
-        nn.Module(), stream, StandardEvaluator(seq_len=chunk + more, batch_seqs=1), World(),
+        model, stream, StandardEvaluator(seq_len=chunk + more, batch_seqs=1), World(),
         order=DocumentOrder(chunk, batch_docs, prefix_docs, 3), bos_id=BOS,
     )  # fmt: skip
     score = score_all(ledger, recorder)
@@ -201,6 +206,28 @@ def test_nothing_public_holds_text_or_weights() -> None:
     assert all(isinstance(value, int) for value in public)
 
 
+class Drops(nn.Module):
+    """A model with dropout, which is for training alone."""
+
+    document_bos = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = tiny()
+        self.tok_emb, self.dropout = self.model.tok_emb, nn.Dropout(0.5)
+
+    def logits(self, ids_BT: Tensor, last_n: int) -> Tensor:
+        result: Tensor = self.dropout(self.model.logits(ids_BT, last_n))
+        return result
+
+
+def test_a_model_is_set_to_score_as_evaluators_do() -> None:
+    model, stream = Drops(), stream_of()
+    assert model.training
+    found = score_all(ledger_of(model, stream), model)
+    assert found.nats == pytest.approx(slow_nats(tiny(), stream), rel=1e-6)
+
+
 # -- cheating, through the evaluate job's own function ---------------------------------------
 
 
@@ -233,6 +260,11 @@ def test_an_honest_method_passes(tmp_path: Path) -> None:
         ("LearnsWhenAsked", "weights changed while it scored"),
         ("ReplacesWhenAsked", "weights changed while it scored"),
         ("TrainsTheModelWhenAsked", "weights changed while it scored"),
+        ("LearnsByData", "weights changed while it scored"),
+        ("FillsInTheScore", "ended with 169 tokens that are not scored"),
+        ("MakesWindowsLonger", "DocumentLedger.seq_len is not for a method to change"),
+        ("AnswersForTheModel", "hooks or methods that it did not have"),
+        ("LearnsFromNeighbours", "MixesRows predicts a token by tokens after it, or by other rows"),
     ],
 )
 def test_a_cheat_fails(cheat: str, message: str, tmp_path: Path) -> None:

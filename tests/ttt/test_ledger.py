@@ -181,6 +181,14 @@ def test_an_honest_method_passes(tmp_path: Path) -> None:
         ("Skips", r"ended with \d+ tokens that are not scored"),
         ("ScoresNothing", "ended with 149 tokens that are not scored"),
         ("LearnsFromWhatItIsAsked", "weights changed while it scored"),
+        ("LearnsByData", "weights changed while it scored"),
+        ("AnswersForTheModel", "hooks or methods that it did not have"),
+        ("Eavesdrops", "hooks or methods that it did not have"),
+        ("FillsInTheScore", "ended with 149 tokens that are not scored"),
+        ("ShortensParts", "Ledger.part_tokens is not for a method to change"),
+        ("EndsByItself", "Ledger.finish is not for a method to change"),
+        ("FitsToWhatItScores", "FitsABias predicts a token by tokens after it"),
+        ("ReadsTheNextToken", "NextToken predicts a token by tokens after it"),
     ],
 )
 def test_a_cheat_fails(cheat: str, message: str, tmp_path: Path) -> None:

@@ -226,6 +226,16 @@ def test_a_predictor_cannot_claim_more_than_a_distribution() -> None:
     assert ledger.finish().nats == pytest.approx(50 * np.log(61), rel=1e-5)
 
 
+def test_a_score_that_is_not_a_number_is_refused() -> None:
+    class Broken:
+        def logits(self, ids_BT: Tensor, last_n: int) -> Tensor:
+            return torch.full((len(ids_BT), last_n, 61), torch.inf)
+
+    ledger = Ledger(tiny_recurrent(), stream_of(51), SLIDING, World(), part_tokens=CHUNK)
+    with pytest.raises(RunFailed, match=r"nats of a part are nan.*ttt.lr"):
+        ledger.score_next(Broken())
+
+
 # -- ranks ----------------------------------------------------------------------------------
 
 
