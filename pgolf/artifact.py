@@ -98,7 +98,7 @@ def write_artifact(
     """
     file = folder / FILE
     check_targets(model_config, file)
-    codec_target = f"{type(codec).__module__}.{type(codec).__qualname__}"
+    codec_target = class_path(codec)
     find_class(CODECS, codec_target, file)()  # as every reader will build it
     entries, arrays = arrays_of(codes)
     array_bytes: list[int] | None = None
@@ -242,6 +242,11 @@ def _decode_streams(
                 f"{len(data):,} bytes of {stream.name}, its tensors take {stream.raw_bytes:,}"
             )
         yield stream.name, data
+
+
+def class_path(instance: object) -> str:
+    """Dotted path of an instance's class."""
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
 
 
 def find_class(package: str, target: Any, file: Path) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from pgolf.artifact import Artifact
-from pgolf.layout import Entry
-from pgolf.quant.codes import Codes, IntTensor
+from pgolf.layout import CODES, FP16, SCALES, Entry, arrays_of
+from pgolf.quant.codes import Codes
 from pgolf.result import ARTIFACT_LIMIT_BYTES
 
 
-def describe(artifact: Artifact) -> dict[str, Any]:
-    """Tensors, streams and totals, as plain values.
+def describe(artifact: Artifact, losses: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Tensors, streams and totals, as plain values; losses as in `tensor_rows`.
 
     `encoded_bytes` of a tensor is its share where a codec of bytes mixes it with others: codes
     share a stream by their entropy, fp16 numbers by their count.
@@ -30,7 +31,7 @@ def describe(artifact: Artifact) -> dict[str, Any]:
         "codec": artifact.codec,
         "model": artifact.model_config,
         "tokenizer_fingerprint": artifact.tokenizer_fingerprint,
-        "tensors": tensor_rows(artifact),
+        "tensors": tensor_rows(artifact, losses),
         "streams": streams,
         "header_bytes": artifact.file_bytes - encoded_bytes,
         "total_bytes": artifact.file_bytes,
@@ -40,17 +41,23 @@ def describe(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def tensor_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    """A row for each tensor; `entropy_bytes` is of its codes, order 0, None for fp16."""
+def tensor_rows(
+    artifact: Artifact, losses: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each tensor; `entropy_bytes` is of its small integers, None for fp16.
+
+    Args:
+        losses: nats a token that a tensor's codes add, where they were measured; `loss` of a row.
+    """
     entropy = entropy_bytes(artifact.codes)
-    taken = iter(artifact.array_bytes or shares(artifact, entropy))
+    taken = iter(artifact.array_bytes or shares(artifact))
     rows = []
     for entry in artifact.entries:
         encoded = sum(next(taken) for _ in entry.arrays())
         rows.append(
             {
                 "name": entry.name,
-                "kind": "fp16" if entry.bits is None else "codes",
+                "kind": kind(entry),
                 "shape": list(entry.shape),
                 "bits": entry.bits or 16,
                 "elements": entry.elements,
@@ -58,42 +65,65 @@ def tensor_rows(artifact: Artifact) -> list[dict[str, Any]]:
                 "entropy_bytes": entropy.get(entry.name),
                 "encoded_bytes": encoded,
                 "share_of_limit": encoded / ARTIFACT_LIMIT_BYTES,
+                "loss": (losses or {}).get(entry.name),
             }
         )
     return rows
 
 
+def kind(entry: Entry) -> str:
+    """How a tensor is represented, in words."""
+    if entry.bits is None:
+        return FP16
+    parts = [f"{entry.states} states"] if entry.states else [CODES]
+    parts += ["columns"] if entry.columns else []
+    parts += [f"rank {entry.rank} of {entry.factor_bits} bits"] if entry.rank else []
+    return ", ".join(parts)
+
+
 def raw_bytes(entry: Entry) -> int:
     """Of codes packed to their width and scales, or of fp16 numbers."""
-    if entry.bits is None:
-        return 2 * entry.elements
-    return -(-entry.elements * entry.bits // 8) + 2 * entry.shape[0]
+    total = 0
+    for stream, shape, dtype in entry.arrays():
+        bits = stream.removeprefix(CODES)
+        width = int(bits) if bits.isdigit() else 8 * np.dtype(dtype).itemsize
+        total += -(-int(np.prod(shape)) * width // 8)
+    return total
 
 
 def entropy_bytes(codes: Codes) -> dict[str, int]:
-    """Order-0 entropy of each tensor's codes: what a memoryless coder needs at least."""
-    found = {}
-    for name, value in codes.tensors.items():
-        if isinstance(value, IntTensor):
-            counts = np.bincount(value.codes.numpy().view(np.uint8).ravel())
-            share = counts[counts > 0] / max(value.codes.numel(), 1)
-            found[name] = round(float(-(share * np.log2(share)).sum()) * value.codes.numel() / 8)
-    return found
+    """Order-0 entropy of each tensor's small integers: what a memoryless coder needs at least."""
+    entries, arrays = arrays_of(codes)
+    found: dict[str, float] = {}
+    remaining = iter(arrays)
+    for entry in entries:
+        for _ in entry.arrays():
+            array = next(remaining)
+            if array.dtype == np.int8:
+                found[entry.name] = found.get(entry.name, 0.0) + _order0(array)
+    return {name: round(size) for name, size in found.items()}
 
 
-def shares(artifact: Artifact, entropy: dict[str, int]) -> list[int]:
+def _order0(array: np.ndarray) -> float:
+    """Bytes."""
+    counts = np.bincount(array.view(np.uint8).ravel())
+    share = counts[counts > 0] / max(array.size, 1)
+    return float(-(share * np.log2(share)).sum()) * array.size / 8
+
+
+def shares(artifact: Artifact) -> list[int]:
     """Bytes of each array where arrays are mixed in streams."""
     encoded = {stream.name: sum(stream.chunk_bytes) for stream in artifact.streams}
+    names = [stream for entry in artifact.entries for stream, _, _ in entry.arrays()]
     # Codes that are all alike have no entropy, and are there all the same.
     weights = [
-        (
-            stream,
-            entropy[entry.name] + bool(entry.elements) if dtype is np.int8 else int(np.prod(shape)),
-        )
-        for entry in artifact.entries
-        for stream, shape, dtype in entry.arrays()
+        array.size if stream in (SCALES, FP16) else round(_order0(array)) + bool(array.size)
+        for stream, array in zip(names, arrays_of(artifact.codes)[1], strict=True)
     ]
     total: dict[str, int] = {}
-    for stream, weight in weights:
+    for stream, weight in zip(names, weights, strict=True):
         total[stream] = total.get(stream, 0) + weight
-    return [encoded[stream] * weight // max(total[stream], 1) for stream, weight in weights]
+    return [
+        encoded[stream] * weight // max(total[stream], 1)
+        for stream, weight in zip(names, weights, strict=True)
+    ]

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 CPU = torch.device("cpu")
 # Before torch 2.13 they have other names, which give a warning since.
@@ -120,6 +121,14 @@ class World:
         if self.world_size > 1:
             dist.broadcast(tensor, src=source)
         return tensor
+
+    def gather_objects(self, value: T) -> list[T]:
+        """What every rank gives, by rank, on each of them; pickled on the way."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered
 
     def sum_floats(self, *values: float) -> list[float]:
         """Sum Python numbers over the ranks in float64."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pgolf.artifact import write_artifact
+from pgolf.artifact import Artifact, write_artifact
 from pgolf.census import tensor_rows
 from pgolf.checkpoint import Checkpoints
 from pgolf.context import Context
@@ -25,7 +25,8 @@ from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
-from pgolf.protocols import Model
+from pgolf.protocols import Model, Quantizer
+from pgolf.quant.codes import Codes
 from pgolf.score import Score
 from pgolf.shipped import write_code
 from pgolf.stage import SCRATCH, Stage
@@ -219,30 +220,46 @@ class Parts:
     def pack(self, folder: Path) -> dict[str, Any]:
         """Calibrate on training text, quantize, encode; writes the folder that would be shipped."""
         model, world = self.load("ttt", "adapted"), self.world
-        quantizer = instantiate(self.config["quant"], _convert_="all")
-        statistics = quantizer.calibrate(model, self.calibration(quantizer), world)
+        quantizer: Quantizer = instantiate(self.config["quant"], _convert_="all")
+        trial = folder / SCRATCH / "trial"
+        try:
+            codes = quantizer.quantize(
+                model, self.calibration(quantizer), world, partial(self.size_of, trial)
+            )
+        finally:
+            if world.is_main:
+                shutil.rmtree(trial, ignore_errors=True)
         info: dict[str, Any] = {"calibration": "training text"}
         if world.is_main:
-            codes = quantizer.quantize(weights_of(model), statistics)
-            shipped = folder / "artifact"
-            shutil.rmtree(shipped, ignore_errors=True)
-            shipped.mkdir()
             self.context.say("pack: encoding the artifact")
-            artifact = write_artifact(
-                shipped,
-                self.config["model"],
-                codes,
-                instantiate(self.config["codec"], _convert_="all"),
-                self.job["tokenizer_fingerprint"],
-            )
-            info["model_bytes"], info["tensors"] = artifact.file_bytes, tensor_rows(artifact)
-            info["code_bytes"] = write_code(shipped, self.config)
+            artifact, code_bytes = self.ship(codes, folder / "artifact")
+            info["model_bytes"], info["code_bytes"] = artifact.file_bytes, code_bytes
+            info["tensors"] = tensor_rows(artifact, codes.losses)
         world.barrier()
         return info
 
-    def calibration(self, quantizer: Any) -> Iterator[Tensor]:
+    def ship(self, codes: Codes, folder: Path) -> tuple[Artifact, int]:
+        """Write the artifact's folder anew; returns its model file and the bytes of its code."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        artifact = write_artifact(
+            folder,
+            self.config["model"],
+            codes,
+            instantiate(self.config["codec"], _convert_="all"),
+            self.job["tokenizer_fingerprint"],
+        )
+        return artifact, write_code(folder, self.config)
+
+    def size_of(self, folder: Path, codes: Codes) -> int:
+        """Bytes of the artifact's folder if these codes were shipped; on the main rank alone."""
+        assert self.world.is_main, "another rank would write the same files"
+        artifact, code_bytes = self.ship(codes, folder)
+        return artifact.file_bytes + code_bytes
+
+    def calibration(self, quantizer: Quantizer) -> Iterator[Tensor]:
         """Batches of training text on the device, ids_BT int64; each rank takes its share."""
-        batches = getattr(quantizer, "calibration_batches", 0)
+        batches = quantizer.calibration_batches
         if not batches:
             return
         loader, size = self.loader("global"), self.config["train"]["micro_batch_seqs"]

@@ -148,14 +148,25 @@ class DocumentTTT(Protocol):
 
 
 class Quantizer(Protocol):
-    """Weights to integer codes, with statistics from calibration text where it wants them."""
+    """A model's weights to integer codes.
+
+    `quantize` is called on all ranks, with the model on the device and its recurrence on, and gives
+    the same codes on each. The batches are `calibration_batches` of training text, ids_BT int64 on
+    the device, each rank's own share; looking at none is cheap. The model's weights may be changed,
+    to try codes out: nobody reads them afterwards. `size_of` tells the bytes of the whole artifact
+    folder that these codes would give, encoding them for real: only the main rank may call it, and
+    it waits for no other rank, so what depends on it has to be broadcast.
+    """
 
     calibration_batches: int
 
-    def calibrate(
-        self, model: nn.Module, batches: Iterable[Tensor], world: World
-    ) -> dict[str, Tensor]: ...
-    def quantize(self, weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Codes: ...
+    def quantize(
+        self,
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        world: World,
+        size_of: Callable[[Codes], int],
+    ) -> Codes: ...
 
 
 class Codec(Protocol):

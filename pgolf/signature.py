@@ -29,6 +29,8 @@ class Parameter:
 def configuration_parameters(target: str) -> dict[str, Parameter]:
     """Keyword-only parameters of the class or function at a dotted path, by name.
 
+    Those of a dataclass are its fields.
+
     Raises:
         UserError: no such module, or it defines no such name.
     """
@@ -38,6 +40,9 @@ def configuration_parameters(target: str) -> dict[str, Parameter]:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
             return _keyword_only(item)
+    if any(ast.unparse(decorator).startswith("dataclass") for decorator in node.decorator_list):
+        fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
+        return {ast.unparse(f.target): Parameter(f.annotation, f.value is None) for f in fields}
     return {}
 
 

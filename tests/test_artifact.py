@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import pgolf.artifact
 import pgolf.codec
@@ -18,12 +19,20 @@ from pgolf.codec.ans_codec import AnsCodec
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.codec.lzma_codec import LzmaCodec
 from pgolf.codec.pergroup_codec import PerGroupCodec
+from pgolf.distributed import World
 from pgolf.errors import UserError
 from pgolf.quant.codes import Codes
 from pgolf.quant.none import NoQuantizer
 from pgolf.quant.rtn import RTNQuantizer
-from tests.artifact_files import FAST, MODEL, SOME_CODES, equal, random_tensor, write
-from tests.model.tiny import SIZES, random_ids, tiny_baseline, tiny_recurrent, weights
+from tests.artifact_files import FAST, MODEL, SOME_CODES, equal, random_tensor, rich_tensor, write
+from tests.model.tiny import SIZES, random_ids, tiny_baseline, tiny_recurrent
+
+RICH = {
+    "columns": st.booleans(),
+    "states": st.sampled_from([0, 4, 8, 256]),
+    "rank": st.integers(0, 5),
+    "factor_bits": st.integers(2, 8),
+}
 
 
 @st.composite
@@ -37,6 +46,10 @@ def any_codes(draw: st.DrawFn) -> Codes:
             if bits
             else st.lists(st.integers(0, 5), max_size=4)
         )
+        if bits and draw(st.booleans()):
+            options = draw(st.fixed_dictionaries(RICH))
+            tensors[f"layer.{index}"] = rich_tensor(tuple(shape), bits, index, **options)
+            continue
         tensors[f"layer.{index}"] = random_tensor(tuple(shape), bits, index)
     return Codes(tensors)
 
@@ -57,9 +70,10 @@ def test_round_trip(
     for path in (folder, folder / FILE):
         artifact = read_artifact(path)
         assert equal(artifact.codes, codes)
+        assert all(torch.equal(w, codes.weights()[n]) for n, w in artifact.codes.weights().items())
         assert artifact.model_config == MODEL
         assert (artifact.tokenizer_fingerprint, artifact.codec) == ("ü🙂", codec.name)
-        assert (artifact.format_version, artifact.file_bytes) == (2, num_bytes)
+        assert (artifact.format_version, artifact.file_bytes) == (3, num_bytes)
 
 
 def test_special_fp16_values_survive(tmp_path: Path) -> None:
@@ -142,6 +156,12 @@ def test_a_codec_whose_decoder_needs_arguments_is_refused_when_writing(
 # -- the model -------------------------------------------------------------------------------
 
 
+def quantized(model: nn.Module, quantizer: Any) -> Codes:
+    """Codes by a quantizer that asks for no calibration."""
+    found: Codes = quantizer.quantize(model, iter(()), World(), lambda codes: 0)
+    return found
+
+
 @pytest.mark.parametrize("quantizer", [
     NoQuantizer(),
     RTNQuantizer(bits=6, embed_bits=8, clip_sigmas=8.0, embed_clip_sigmas=9.0, min_elements=300),
@@ -150,7 +170,7 @@ def test_the_rebuilt_model_computes_with_the_dequantized_weights(
     tmp_path: Path, quantizer: Any
 ) -> None:
     model, ids = tiny_recurrent(), random_ids(2, 12)
-    codes = quantizer.quantize(weights(model), {})
+    codes = quantized(model, quantizer)
     write(tmp_path, codes)
     built = build_model(read_artifact(tmp_path))
     assert not built.training and list(built.state_dict()) == list(model.state_dict())
@@ -164,7 +184,7 @@ def test_the_rebuilt_model_computes_with_the_dequantized_weights(
 
 def test_the_embedding_keeps_the_dtype_of_its_configuration(tmp_path: Path) -> None:
     model = tiny_recurrent(embed_dtype="bf16")
-    write(tmp_path, NoQuantizer().quantize(weights(model), {}), embed_dtype="bf16")
+    write(tmp_path, quantized(model, NoQuantizer()), embed_dtype="bf16")
     built = build_model(read_artifact(tmp_path))
     assert built.tok_emb.weight.dtype == torch.bfloat16
     assert torch.equal(built.tok_emb.weight, model.tok_emb.weight)
@@ -174,7 +194,7 @@ def test_the_embedding_keeps_the_dtype_of_its_configuration(tmp_path: Path) -> N
 def test_any_model_of_the_package_is_rebuilt(tmp_path: Path) -> None:
     model, ids = tiny_baseline(), random_ids(2, 12)
     config = {"_target_": "pgolf.model.baseline.BaselineGPT", **SIZES}
-    codes = NoQuantizer().quantize(weights(model), {})
+    codes = quantized(model, NoQuantizer())
     write_artifact(tmp_path, config, codes, FAST, "f")
     model.load_state_dict(codes.weights())
     with torch.no_grad():
@@ -182,7 +202,7 @@ def test_any_model_of_the_package_is_rebuilt(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
-    codes = NoQuantizer().quantize(weights(tiny_recurrent()), {})
+    codes = quantized(tiny_recurrent(), NoQuantizer())
     missing = Codes({n: v for n, v in codes.tensors.items() if n != "skip_gates"})
     write(tmp_path, missing)
     with pytest.raises(UserError, match=r"(?s)do not fit.*skip_gates"):

@@ -15,7 +15,7 @@ from pgolf.census import describe, tensor_rows
 from pgolf.codec.ans_codec import AnsCodec
 from pgolf.codec.pergroup_codec import PerGroupCodec
 from pgolf.quant.codes import Codes, IntTensor
-from tests.artifact_files import FAST, MODEL, SOME_CODES, random_tensor, write
+from tests.artifact_files import FAST, MODEL, RICH_CODES, SOME_CODES, random_tensor, write
 
 BIG = Codes({
     "a": random_tensor((60, 50), 6, 0), "b": random_tensor((70,), None, 1),
@@ -62,6 +62,28 @@ def test_entropy_is_that_of_the_counts(tmp_path: Path) -> None:
     assert rows[1]["entropy_bytes"] is None
 
 
+@pytest.mark.parametrize("codec", [FAST, AnsCodec(), PerGroupCodec()], ids=lambda c: c.name)
+def test_richer_representations_are_counted_and_named(codec: Any, tmp_path: Path) -> None:
+    artifact = write_artifact(tmp_path, MODEL, RICH_CODES, codec, "f")
+    rows = tensor_rows(artifact)
+    assert [row["kind"] for row in rows] == [
+        "8 states, columns, rank 2 of 4 bits", "fp16", "codes, rank 3 of 3 bits",
+        "codes, columns", "32 states", "codes, columns, rank 1 of 4 bits",
+    ]  # fmt: skip
+    assert [row["raw_bytes"] for row in rows] == [
+        27 + 10 + 7 + 5 + 10 + 7 + 4, 6, 12 + 8 + 5 + 8 + 4 + 6, 9 + 4 + 9, 5 + 6,
+        27 + 12 + 3 + 12 + 5 + 2,
+    ]  # fmt: skip
+    encoded = sum(sum(stream.chunk_bytes) for stream in artifact.streams)
+    assert 0 < sum(row["encoded_bytes"] for row in rows) <= encoded
+    tensor = RICH_CODES.tensors["d.weight"]
+    assert isinstance(tensor, IntTensor)
+    exponents = 9 * np.log2(9) / 8  # all different
+    counts = np.unique(tensor.codes.numpy(), return_counts=True)[1] / 18
+    entropy = -float((counts * np.log2(counts)).sum()) * 18 / 8 + exponents
+    assert rows[3]["entropy_bytes"] == round(entropy)
+
+
 def test_inspect_takes_a_file_its_folder_and_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +97,7 @@ def test_inspect_takes_a_file_its_folder_and_a_run(
     assert answers[0] == answers[1] == answers[2] and answers[0]["limit_bytes"] == 16_000_000
     assert cli.main(["inspect", str(file)]) == 0
     shown = capsys.readouterr().out
-    for word in ("a.weight", "5 x 7", "entropy", "of limit", "\ntotal_bytes", "\x1b"):
+    for word in ("a.weight", "5 x 7", "codes", "entropy", "of limit", "\ntotal_bytes", "\x1b"):
         assert (word in shown) == (word != "\x1b")
     assert cli.main(["inspect", str(tmp_path / "nothing")]) == 2
     assert "cannot be read" in capsys.readouterr().err

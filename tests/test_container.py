@@ -13,7 +13,7 @@ import pytest
 from pgolf.artifact import FILE, build_model, read_artifact, write_artifact
 from pgolf.container import MAX_HEADER_BYTES, REST, START, join
 from pgolf.errors import UserError
-from tests.artifact_files import FAST, SOME_CODES, write
+from tests.artifact_files import FAST, RICH_CODES, SOME_CODES, equal, write
 
 
 def test_every_flipped_byte_and_every_truncation_is_refused(tmp_path: Path) -> None:
@@ -37,10 +37,23 @@ def resign(data: bytes) -> bytes:
 def test_a_newer_format_says_to_upgrade(tmp_path: Path) -> None:
     file = write(tmp_path)
     data = bytearray(file.read_bytes())
-    data[START.size] = 3
+    data[START.size] = 4
     file.write_bytes(resign(bytes(data)))
-    with pytest.raises(UserError, match=r"format version 3.*upgrade pgolf"):
+    with pytest.raises(UserError, match=r"format version 4.*upgrade pgolf"):
         read_artifact(file)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_older_formats_are_read(tmp_path: Path, version: int) -> None:
+    """Codecs of bytes and plain codes have not changed since."""
+    file = write(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[START.size] = version
+    file.write_bytes(resign(bytes(data)))
+    artifact = read_artifact(file)
+    assert equal(artifact.codes, SOME_CODES) and artifact.format_version == version
+    plain = {"name", "shape", "bits"}
+    assert all(set(tensor) == plain for tensor in header_of(file)[0]["tensors"])
 
 
 def header_of(file: Path) -> tuple[dict[str, Any], bytes]:
@@ -89,6 +102,46 @@ HOSTILE: dict[str, Any] = {
 def test_a_header_that_does_not_fit_is_refused(tmp_path: Path, change: Any) -> None:
     file = write(tmp_path)
     header, payload = header_of(file)
+    change(header)
+    file.write_bytes(join(header, [payload]))
+    with pytest.raises(UserError, match=r"model\.pgolf: "):
+        read_artifact(file)
+
+
+RICH: dict[str, Any] = {
+    "three states": set_tensor(0, states=3),
+    "states that are no number": set_tensor(0, states="8"),
+    "states that are a list": set_tensor(0, states=[8]),
+    "columns that are a number": set_tensor(0, columns=1),
+    "no columns": set_tensor(0, columns=False),
+    "columns of fp16": set_tensor(1, columns=True),
+    "states of fp16": set_tensor(1, states=4),
+    "negative rank": set_tensor(0, rank=-2),
+    "rank that is a truth": set_tensor(0, rank=True),
+    "other rank": set_tensor(0, rank=3),
+    "huge rank": set_tensor(0, rank=2**32),
+    "absurd rank": set_tensor(0, rank=10**40),
+    "rank without bits": lambda h: h["tensors"][0].pop("factor_bits"),
+    "bits without rank": lambda h: h["tensors"][0].pop("rank"),
+    "nine bits of factors": set_tensor(0, factor_bits=9),
+    "fewer bits than factors need": set_tensor(0, factor_bits=2),
+    "factors of fp16": set_tensor(1, rank=1, factor_bits=4),
+    "columns left out": lambda h: h["tensors"][0].pop("columns"),
+    "columns of nobody": set_tensor(5, columns="x.weight"),
+    "columns of fp16 numbers": set_tensor(5, columns="b"),
+    "columns of itself": set_tensor(5, columns="f.weight"),
+    "columns of no name": set_tensor(5, columns=""),
+    "columns of a narrower matrix": set_tensor(5, columns="a.weight"),
+    "columns of a list": set_tensor(5, columns=["d.weight"]),
+    "columns of a later matrix": lambda h: h["tensors"][0].update(columns="d.weight"),
+}
+
+
+@pytest.mark.parametrize("change", RICH.values(), ids=RICH)
+def test_a_representation_that_does_not_exist_is_refused(tmp_path: Path, change: Any) -> None:
+    file = write(tmp_path, RICH_CODES)
+    header, payload = header_of(file)
+    assert header["tensors"][0]["rank"] == 2 and equal(read_artifact(file).codes, RICH_CODES)
     change(header)
     file.write_bytes(join(header, [payload]))
     with pytest.raises(UserError, match=r"model\.pgolf: "):

@@ -24,6 +24,7 @@ def reduce_all(world: World) -> dict[str, object]:
         "mean": world.mean_(mine.clone()).tolist(),
         "broadcast": float(world.broadcast_(torch.tensor(0.1 + world.rank, dtype=torch.float64))),
         "floats": world.sum_floats(0.1, 1e9 + world.rank),
+        "objects": world.gather_objects({"of": world.rank, "longer": [1] * world.rank}),
         "main": world.is_main,
     }
 
@@ -67,6 +68,7 @@ def test_reductions_of_two_workers() -> None:
         assert result["several"] == [[3.0, 30.0]] * 3 and result["kinds"] == KINDS
         assert result["broadcast"] == 0.1  # in float64, exactly that of rank 0
         assert result["floats"] == [0.1 + 0.1, 2e9 + 1]
+        assert result["objects"] == [{"of": 0, "longer": []}, {"of": 1, "longer": [1]}]
     assert first["main"] and not second["main"]
 
 
@@ -75,6 +77,7 @@ def test_a_world_of_one_changes_nothing() -> None:
     assert result["sum"] == result["mean"] == [1.0, 10.0]
     assert result["several"] == [[1.0, 10.0]] * 3 and result["kinds"] == KINDS
     assert result["broadcast"] == 0.1 and result["floats"] == [0.1, 1e9]
+    assert result["objects"] == [{"of": 0, "longer": []}]
 
 
 def test_the_environment_decides_the_world(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,25 @@
-"""Which text test-time training before quantization is given."""
+"""What stages of the produce job hand to their parts: text to learn from, sizes to choose by."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor, nn
 
 from pgolf.context import Context
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World
 from pgolf.errors import UserError
 from pgolf.produce import Parts, last_tokens
+from pgolf.quant.codes import Codes
+from pgolf.quant.none import NoQuantizer
+from tests.artifact_files import MODEL
+from tests.model.tiny import tiny_recurrent
 
 
 def shards(*lengths: int) -> list[TokenStream]:
@@ -50,3 +57,47 @@ def test_source_train_is_given_no_validation_text(
     monkeypatch.setattr(TokenStream, "open_training", lambda folder: shards(15, 5, 7))
     assert parts.adaptation_text("train").ids.tolist() == list(range(18, 27))
     assert parts.adaptation_text("validation") is locked
+
+
+class AskingQuantizer:
+    """Asks for the size of what it will give, and of less."""
+
+    calibration_batches = 0
+    answers: tuple[int, int] = (0, 0)
+
+    def quantize(
+        self,
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        world: World,
+        size_of: Callable[[Codes], int],
+    ) -> Codes:
+        assert not list(batches)
+        codes = NoQuantizer().quantize(model, batches, world, size_of)
+        halves = {name: value * 0 for name, value in codes.tensors.items()}
+        AskingQuantizer.answers = (size_of(Codes(halves)), size_of(codes))
+        return codes
+
+
+def test_a_quantizer_is_told_the_bytes_of_the_folder_that_it_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Any] = {
+        "model": MODEL,
+        "quant": {"_target_": "tests.test_produce.AskingQuantizer"},
+        "codec": {"_target_": "pgolf.codec.zstd_codec.ZstdCodec"},
+        "eval": {"_target_": "pgolf.eval.standard.StandardEvaluator"},
+        "ttt": {"_target_": "pgolf.ttt.none.NoTTT"},
+    }
+    job = {"run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {}, "config": config,
+           "data_folder": str(tmp_path), "tokenizer_fingerprint": "f"}  # fmt: skip
+    parts = Parts(Context(job, World()))
+    monkeypatch.setattr(parts, "load", lambda stage, file: tiny_recurrent())
+    work = tmp_path / "work"
+    work.mkdir()
+    info = parts.pack(work)
+    sizes = {path.name: path.stat().st_size for path in (work / "artifact").iterdir()}
+    assert sizes == {"model.pgolf": info["model_bytes"], "code.zip": info["code_bytes"]}
+    less, size = AskingQuantizer.answers
+    assert size == sum(sizes.values()) and info["code_bytes"] < less < size
+    assert not [path for path in work.rglob("*") if path.is_file() and "artifact" not in str(path)]

@@ -53,6 +53,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "pgolf.model.recurrent.RecurrentGPT",
         "pgolf.optim.muon_adamw.MuonAdamW",
         "pgolf.hardware.Hardware",
+        "pgolf.quant.rules.Rule",
     ],
 )
 def test_parameters_are_those_that_inspect_finds(target: str) -> None:

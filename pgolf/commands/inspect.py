@@ -1,13 +1,15 @@
 """`pgolf inspect FILE|ARTIFACT|RUN`: what lies in an artifact, and where its bytes go.
 
 In bytes: raw is codes packed to their bits, and scales; entropy what a memoryless coder needs for
-the codes; encoded what both took, of a codec of bytes a share of what tensors took together.
+the codes; encoded what both took, of a codec of bytes a share of what tensors took together. Loss,
+of runs whose quantizer measured it, is nats a token that the codes of a tensor add.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from pgolf.commands.output import Answer, show_lines, show_table
 
@@ -30,15 +32,29 @@ def run(options: argparse.Namespace) -> Answer:
     from pgolf.census import describe
 
     path: Path = options.artifact
-    return describe(read_artifact(path / "artifact" if (path / "artifact").is_dir() else path))
+    if not (path / "artifact").is_dir():
+        return describe(read_artifact(path))
+    return describe(read_artifact(path / "artifact"), _losses(path / "events.jsonl"))
+
+
+def _losses(log: Path) -> dict[str, float]:
+    """Of each tensor, where the run's last artifact came with them."""
+    from pgolf.events import read_events
+
+    rows: list[dict[str, Any]] = []
+    for event in read_events(log) if log.exists() else ():
+        if event["event"] == "tensors":
+            rows = event["rows"]
+    return {row["name"]: row["loss"] for row in rows if row.get("loss") is not None}
 
 
 def show(answer: Answer) -> None:
     """A row a tensor, a row a stream, then the totals."""
-    from pgolf.report.tensors import SHOWN, cells
+    from pgolf.report.tensors import cells, heads
 
     if answer["tensors"]:
-        rows = [dict(zip(SHOWN, cells(row), strict=True)) for row in answer["tensors"]]
-        show_table(rows)
+        names = heads(answer["tensors"])
+        # Losses come last, and have no name where there are none.
+        show_table([dict(zip(names, cells(row), strict=False)) for row in answer["tensors"]])
         show_table(answer["streams"])
     show_lines({key: value for key, value in answer.items() if key not in ("tensors", "streams")})

@@ -5,7 +5,7 @@ Legend: B batch, T time, N positions, C columns of a matrix (width of its input)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -15,7 +15,26 @@ from pgolf.distributed import World
 from pgolf.kernel.linear import observed_by
 from pgolf.progress import track
 from pgolf.protocols import Model
+from pgolf.quant.rules import Rule, rule_for
 from pgolf.quant.sdclip import EMBEDDING
+
+
+def needed_hessians(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    num_batches: int,
+    world: World,
+    rules: Sequence[Rule],
+) -> dict[str, Tensor]:
+    """Hessians of the matrices whose rules need them; without any, no batch is looked at."""
+
+    def wanted(name: str, weight: Tensor) -> bool:
+        rule = rule_for(name, weight.shape, rules)
+        return rule is not None and rule.needs_hessian
+
+    if not any(rule.needs_hessian for rule in rules):
+        return {}
+    return input_hessians(model, batches, num_batches, world, wanted)
 
 
 def input_hessians(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
@@ -15,10 +15,11 @@ class NoQuantizer:
 
     calibration_batches = 0
 
-    def calibrate(
-        self, model: nn.Module, batches: Iterable[Tensor], world: World
-    ) -> dict[str, Tensor]:
-        return {}
-
-    def quantize(self, weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Codes:
-        return Codes({name: to_fp16(weight) for name, weight in weights.items()})
+    def quantize(
+        self,
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        world: World,
+        size_of: Callable[[Codes], int],
+    ) -> Codes:
+        return Codes({name: to_fp16(weight) for name, weight in model.state_dict().items()})

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 
 from pgolf.distributed import World
 from pgolf.quant.codes import Codes
-from pgolf.quant.sdclip import SDClip, quantize_tensors, round_to_codes
+from pgolf.quant.engine import quantize_weights
+from pgolf.quant.sdclip import sdclip_rules
 
 
 class RTNQuantizer:
     """Each weight becomes the nearest point of its row's grid.
 
     Args:
-        bits, embed_bits, clip_sigmas, embed_clip_sigmas, min_elements: see `SDClip`.
+        bits, embed_bits, clip_sigmas, embed_clip_sigmas, min_elements: see `sdclip_rules`.
 
     Raises:
         UserError: a value outside its range.
@@ -32,16 +33,20 @@ class RTNQuantizer:
         embed_clip_sigmas: float,
         min_elements: int,
     ) -> None:
-        self.clip = SDClip(bits, embed_bits, clip_sigmas, embed_clip_sigmas, min_elements)
+        self.rules = sdclip_rules(
+            bits, embed_bits, clip_sigmas, embed_clip_sigmas, min_elements, rounding="nearest"
+        )
 
-    def calibrate(
-        self, model: nn.Module, batches: Iterable[Tensor], world: World
-    ) -> dict[str, Tensor]:
-        return {}
+    def quantize(
+        self,
+        model: nn.Module,
+        batches: Iterable[Tensor],
+        world: World,
+        size_of: Callable[[Codes], int],
+    ) -> Codes:
+        """Codes of all weights; see `pgolf.protocols.Quantizer`.
 
-    def quantize(self, weights: dict[str, Tensor], statistics: dict[str, Tensor]) -> Codes:
-        def codes_of(name: str, weight_RC: Tensor, scale_R: Tensor) -> Tensor:
-            scale_R1 = scale_R.float()[:, None]
-            return round_to_codes(weight_RC.float(), scale_R1, self.clip.bits_of(name))
-
-        return quantize_tensors(weights, self.clip, codes_of)
+        Raises:
+            RunFailed: a weight is not finite.
+        """
+        return quantize_weights(model.state_dict(), {}, self.rules, world)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pgolf.distributed import World
 from pgolf.quant.codes import IntTensor
+from pgolf.quant.engine import quantize_weights
 from pgolf.quant.gptq import GPTQQuantizer
 
 NAME = "matrix.weight"
@@ -33,7 +35,8 @@ def run(folder: Path) -> list[tuple[str, float, float]]:
         damping=config["damping"],
         calibration_batches=1,
     )
-    found = quantizer.quantize({NAME: weight}, {NAME: hessian}).tensors[NAME]
+    codes = quantize_weights({NAME: weight}, {NAME: hessian}, quantizer.rules, World())
+    found = codes.tensors[NAME]
     assert isinstance(found, IntTensor)
     difference = (found.scales.float() - expected.scales.float()).abs() / expected.scales.float()
     return [

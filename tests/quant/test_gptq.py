@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from pgolf.distributed import World
 from pgolf.errors import RunFailed, UserError
 from pgolf.quant.codes import IntTensor
+from pgolf.quant.engine import quantize_weights
 from pgolf.quant.gptq import GPTQQuantizer
 from pgolf.quant.rtn import RTNQuantizer
-from tests.model.tiny import random_ids, tiny_recurrent, weights
+from tests.model.tiny import random_ids, tiny_recurrent
 from tests.quant.golden_gptq import run
+from tests.quant.made import output_error, problem, unasked
 from tests.reference import require_reference
 
 NAME = "a.weight"
@@ -29,29 +31,17 @@ GRID: dict[str, Any] = {
 
 def gptq(weight: Tensor, hessian: Tensor, **changes: Any) -> IntTensor:
     quantizer = GPTQQuantizer(**{**GRID, "calibration_batches": 1, **changes})
-    found = quantizer.quantize({NAME: weight}, {NAME: hessian}).tensors[NAME]
+    codes = quantize_weights({NAME: weight}, {NAME: hessian}, quantizer.rules, World())
+    found = codes.tensors[NAME]
     assert isinstance(found, IntTensor)
     return found
 
 
 def rtn(weight: Tensor) -> IntTensor:
-    found = RTNQuantizer(**GRID).quantize({NAME: weight}, {}).tensors[NAME]
+    codes = quantize_weights({NAME: weight}, {}, RTNQuantizer(**GRID).rules, World())
+    found = codes.tensors[NAME]
     assert isinstance(found, IntTensor)
     return found
-
-
-def problem(rows: int, columns: int, seed: int, rank: int = 4) -> tuple[Tensor, Tensor]:
-    """A matrix and the Hessian of inputs that share a few strong directions."""
-    generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(rank, columns, generator=generator)
-    x = torch.randn(200, rank, generator=generator) @ mix
-    x += 0.3 * torch.randn(200, columns, generator=generator)
-    return torch.randn(rows, columns, generator=generator), x.T @ x
-
-
-def output_error(weight: Tensor, found: IntTensor, hessian: Tensor) -> float:
-    error = found.dequantize().double() - weight.double()
-    return float((error @ hessian.double() * error).sum())
 
 
 def textbook(weight: np.ndarray, hessian: np.ndarray, scales: np.ndarray, bits: int) -> np.ndarray:
@@ -128,7 +118,7 @@ def test_a_matrix_that_saw_no_input_is_rounded_and_named(statistics: dict[str, T
     weight, _ = problem(8, 24, seed=2)
     quantizer = GPTQQuantizer(**GRID, calibration_batches=1)
     with pytest.warns(UserWarning, match=r"a\.weight"):
-        found = quantizer.quantize({NAME: weight}, statistics)
+        found = quantize_weights({NAME: weight}, statistics, quantizer.rules, World())
     assert torch.equal(found.weights()[NAME], rtn(weight).dequantize())
 
 
@@ -182,12 +172,11 @@ def loss(model: nn.Module, values: dict[str, Tensor], ids: Tensor, target: Tenso
 
 def test_a_whole_model_keeps_its_outputs_better_than_by_rounding() -> None:
     model, ids = tiny_recurrent(), random_ids(8, 16)
+    model.recurrence(True)
     grid = {**GRID, "embed_bits": 4, "embed_clip_sigmas": 4.0, "min_elements": 200}
-    original = weights(model)
     quantizer = GPTQQuantizer(**grid, calibration_batches=1)
-    statistics = quantizer.calibrate(model, [ids], World())
+    swept = quantizer.quantize(model, [ids], World(), unasked).weights()
+    rounded = RTNQuantizer(**grid).quantize(model, [], World(), unasked).weights()
     with torch.no_grad():
         target = model.logits(ids)
-    swept = quantizer.quantize(original, statistics).weights()
-    rounded = RTNQuantizer(**grid).quantize(original, {}).weights()
     assert loss(model, swept, ids, target) < loss(model, rounded, ids, target)

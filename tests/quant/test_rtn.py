@@ -7,8 +7,10 @@ import torch
 
 from pgolf.distributed import World
 from pgolf.quant.codes import IntTensor
+from pgolf.quant.engine import quantize_weights
 from pgolf.quant.rtn import RTNQuantizer
-from tests.model.tiny import tiny_recurrent, weights
+from tests.model.tiny import tiny_recurrent
+from tests.quant.made import unasked
 
 
 def test_codes_are_the_nearest_points_of_the_grid() -> None:
@@ -16,8 +18,7 @@ def test_codes_are_the_nearest_points_of_the_grid() -> None:
     quantizer = RTNQuantizer(
         bits=4, embed_bits=5, clip_sigmas=3.0, embed_clip_sigmas=4.0, min_elements=300
     )
-    statistics = quantizer.calibrate(model, [], World())
-    codes = quantizer.quantize(weights(model), statistics)
+    codes = quantizer.quantize(model, [], World(), unasked)
     assert list(codes.tensors) == list(model.state_dict())
     quantized = {n: v for n, v in codes.tensors.items() if isinstance(v, IntTensor)}
     sizes = {n: v.numel() for n, v in model.state_dict().items()}
@@ -39,6 +40,7 @@ def test_a_finer_grid_has_smaller_errors() -> None:
         quantizer = RTNQuantizer(
             bits=bits, embed_bits=8, clip_sigmas=4.0, embed_clip_sigmas=4.0, min_elements=1
         )
-        found = quantizer.quantize({"a.weight": weight}, {}).weights()["a.weight"]
+        codes = quantize_weights({"a.weight": weight}, {}, quantizer.rules, World())
+        found = codes.weights()["a.weight"]
         errors.append(float((found - weight).norm()))
     assert errors == sorted(errors, reverse=True)

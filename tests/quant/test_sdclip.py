@@ -10,24 +10,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgolf.distributed import World
 from pgolf.errors import RunFailed, UserError
 from pgolf.quant.codes import IntTensor
+from pgolf.quant.engine import quantize_weights
+from pgolf.quant.grids import largest_code
 from pgolf.quant.rtn import RTNQuantizer
-from pgolf.quant.sdclip import EMBEDDING, SDClip, largest_code
+from pgolf.quant.rules import rule_for
+from pgolf.quant.sdclip import EMBEDDING
 
 
-def clip_of(**changes: Any) -> SDClip:
+def quantizer_of(**changes: Any) -> RTNQuantizer:
     values: dict[str, Any] = {
         "bits": 6, "embed_bits": 8, "clip_sigmas": 12.85, "embed_clip_sigmas": 20.0,
         "min_elements": 1,
     }  # fmt: skip
-    return SDClip(**{**values, **changes})
+    return RTNQuantizer(**{**values, **changes})
 
 
 def rtn(weight: torch.Tensor, name: str = "a.weight", **changes: Any) -> IntTensor:
-    clip = clip_of(**changes)
-    quantizer = RTNQuantizer(**vars(clip))
-    found = quantizer.quantize({name: weight}, {}).tensors[name]
+    codes = quantize_weights({name: weight}, {}, quantizer_of(**changes).rules, World())
+    found = codes.tensors[name]
     assert isinstance(found, IntTensor)
     return found
 
@@ -40,7 +43,7 @@ def test_scale_is_k_standard_deviations_over_the_range(
 ) -> None:
     weight = torch.randn(50, 70, generator=torch.Generator().manual_seed(0)) * 0.03
     expected = [sigmas * np.std(row, ddof=1) / limit for row in weight.double().numpy()]
-    found = clip_of().row_scales(name, weight)
+    found = rtn(weight, name).scales
     assert found.dtype == torch.float16
     np.testing.assert_allclose(found.double().numpy(), expected, rtol=2**-10)
 
@@ -82,11 +85,11 @@ def test_mean_beyond_the_grid_is_not_clipped() -> None:
 
 
 def test_only_large_matrices_of_layers_are_quantized() -> None:
-    clip = clip_of(min_elements=65537)
-    assert not clip.quantizes("a.weight", torch.empty(256, 256, device="meta"))  # 65,536 elements
-    assert clip.quantizes("a.weight", torch.empty(257, 256, device="meta"))
-    assert not clip.quantizes("skip_weights", torch.empty(999, 999, device="meta"))
-    assert not clip.quantizes("a.weight", torch.empty(99, 99, 99, device="meta"))
+    rules = quantizer_of(min_elements=65537).rules
+    assert rule_for("a.weight", (256, 256), rules) is None  # 65,536 elements
+    assert rule_for("a.weight", (257, 256), rules) is not None
+    assert rule_for("skip_weights", (999, 999), rules) is None
+    assert rule_for("a.weight", (99, 99, 99), rules) is None
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -102,4 +105,4 @@ def test_weights_that_are_no_numbers_are_refused(bad: float) -> None:
 )  # fmt: skip
 def test_values_outside_their_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"quant.{next(iter(change))}="):
-        clip_of(**change)
+        quantizer_of(**change)

@@ -151,13 +151,15 @@ def test_bytes_by_tensor_are_shown_where_the_run_tells_them(tmp_path):
     folder = make_run(tmp_path / "run")
     assert "Bytes by tensor" not in " ".join(read(write_report(folder)).text)
     rows = [
-        {"name": "<b>.weight", "shape": [512, 2048], "bits": 6, "raw_bytes": 787_456,
-         "entropy_bytes": 437_000, "encoded_bytes": 431_234, "share_of_limit": 0.02695},
-        {"name": "gain", "shape": [8], "bits": 16, "raw_bytes": 16, "entropy_bytes": None,
-         "encoded_bytes": 9, "share_of_limit": 0.0},
+        {"name": "<b>.weight", "kind": "8 states", "shape": [512, 2048], "bits": 6,
+         "raw_bytes": 787_456, "entropy_bytes": 437_000, "encoded_bytes": 431_234,
+         "share_of_limit": 0.02695},
+        {"name": "gain", "kind": "fp16", "shape": [8], "bits": 16, "raw_bytes": 16,
+         "entropy_bytes": None, "encoded_bytes": 9, "share_of_limit": 0.0},
     ]  # fmt: skip
     with (folder / "events.jsonl").open("a") as log:
         log.write(json.dumps({"event": "tensors", "stage": "pack", "rows": rows}) + "\n")
     text = " ".join(read(write_report(folder)).text)
-    for words in ("Bytes by tensor", "512 x 2048", "437,000", "431,234", "2.695%", "431,243"):
+    numbers = ("437,000", "431,234", "2.695%", "431,243")
+    for words in ("Bytes by tensor", "512 x 2048", "8 states", *numbers):
         assert words in text
