@@ -1,0 +1,133 @@
+"""PROV: whether the reported number is the one that was measured, of what is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pgolf.audit.finding import Finding
+from pgolf.audit.probe import failed, not_applicable, passed, undecided
+from pgolf.audit.subject import Subject
+from pgolf.files import sha256_file
+from pgolf.provenance import config_hash
+
+NUMBERS = ("nats", "tokens", "bytes", "bpb")
+MANIFEST = "manifest.json"
+
+
+class Prov:
+    """Reads the score again from the events, and hashes configuration, data and artifact anew."""
+
+    name = "PROV"
+
+    def check(self, subject: Subject) -> Finding:
+        """What contradicts fails; a hash that is not recorded leaves it undecided."""
+        result = subject.result
+        if result is None:
+            return not_applicable(self, "There is no run whose record could be compared.")
+        checks = (
+            self._scores(subject, result),
+            self._configuration(subject, result),
+            self._artifact(subject),
+            self._data(subject),
+        )
+        for found in checks:
+            for wrong in found:
+                return wrong
+        missing = self._missing(subject, result)
+        if missing:
+            what = f"The record has no {', '.join(missing)}."
+            return undecided(self, what, *missing, run_id=result.get("run_id"))
+        here = None if subject.code_is_here is None else subject.code_is_here()
+        left = [] if here else ["whether the shipped code is that of this pgolf"]
+        if here is False:
+            left = ["FLIP and SUM: this pgolf's code was probed, the shipped code is another"]
+        facts = subject.provenance or {}
+        return passed(
+            self, "The score, the configuration, the data and the artifact are those recorded.",
+            left, config_hash=result["config_hash"],
+            artifact=_short((subject.named("artifact") or [{}])[-1].get("files", {})),
+            commit=(facts.get("git") or {}).get("commit"),
+        )  # fmt: skip
+
+    def _scores(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        measured = {event["name"]: event for event in subject.named("score")}
+        final = result["bpb"].get("final")
+        if final is None or "final" not in measured:
+            yield failed(
+                self, "No event of this run measured the final score.", file="events.jsonl"
+            )  # fmt: skip
+        for name, score in result["bpb"].items():
+            if score is None or name not in measured:
+                continue
+            for key in NUMBERS:
+                if abs(score[key] - measured[name][key]) > 1e-9 * abs(measured[name][key]):
+                    yield failed(
+                        self, f"The {name} score in result.json is not the measured one.",
+                        where=f"bpb.{name}.{key}", reported=score[key],
+                        measured=measured[name][key], file="events.jsonl",
+                    )  # fmt: skip
+
+    def _configuration(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        if subject.config is None:
+            return
+        found = config_hash(subject.config)
+        if found != result["config_hash"]:
+            yield failed(
+                self, "config.yaml is not the configuration of the result.",
+                file="config.yaml", hash=found, result_hash=result["config_hash"],
+            )  # fmt: skip
+
+    def _artifact(self, subject: Subject) -> Iterator[Finding]:
+        scored = subject.named("artifact")
+        if not scored or subject.artifact is None:
+            return
+        files: dict[str, Any] = scored[-1]["files"]
+        there = {path.name for path in subject.artifact.iterdir() if path.is_file()}
+        for name in sorted(there | files.keys()):
+            path = subject.artifact / name
+            shipped = sha256_file(path) if path.is_file() else None
+            recorded = files.get(name, {}).get("sha256")
+            if shipped != recorded:
+                yield failed(
+                    self, f"artifact/{name} is not the file that was scored.",
+                    file=f"artifact/{name}", shipped_sha256=shipped, scored_sha256=recorded,
+                )  # fmt: skip
+
+    def _data(self, subject: Subject) -> Iterator[Finding]:
+        recorded = _data_record(subject)
+        if subject.data is None or not recorded:
+            return
+        folder: Path = subject.data.folder
+        found = {
+            "manifest_sha256": sha256_file(folder / MANIFEST),
+            "tokenizer_fingerprint": subject.data.manifest.tokenizer_fingerprint,
+        }
+        for key, value in found.items():
+            if recorded.get(key) not in (None, value):
+                yield failed(
+                    self, "The data are not those of the run.", file=str(folder / MANIFEST),
+                    key=key, found=value, recorded=recorded[key],
+                )  # fmt: skip
+
+    def _missing(self, subject: Subject, result: dict[str, Any]) -> list[str]:
+        facts, data = result["provenance"], _data_record(subject)
+        found = {
+            "packages": facts.get("packages"),
+            "hash of the code": facts.get("code_sha256"),
+            "hash of the data": data.get("manifest_sha256"),
+            "fingerprint of the tokenizer": data.get("tokenizer_fingerprint"),
+            "hash of the configuration": result.get("config_hash"),
+            "config.yaml": subject.config,
+            "hash of the scored artifact": subject.named("artifact"),
+        }
+        return [name for name, value in found.items() if not value]
+
+
+def _data_record(subject: Subject) -> dict[str, Any]:
+    return ((subject.result or {}).get("provenance") or {}).get("data") or {}
+
+
+def _short(files: dict[str, Any]) -> dict[str, str]:
+    return {name: facts["sha256"][:12] for name, facts in files.items()}
