@@ -14,6 +14,7 @@ from pgolf.artifact import read_artifact, write_artifact
 from pgolf.census import describe, tensor_rows
 from pgolf.codec.ans_codec import AnsCodec
 from pgolf.codec.pergroup_codec import PerGroupCodec
+from pgolf.events import EventLog
 from pgolf.quant.codes import Codes, IntTensor
 from tests.artifact_files import FAST, MODEL, RICH_CODES, SOME_CODES, random_tensor, write
 
@@ -82,6 +83,27 @@ def test_richer_representations_are_counted_and_named(codec: Any, tmp_path: Path
     counts = np.unique(tensor.codes.numpy(), return_counts=True)[1] / 18
     entropy = -float((counts * np.log2(counts)).sum()) * 18 / 8 + exponents
     assert rows[3]["entropy_bytes"] == round(entropy)
+
+
+def test_inspect_of_a_run_tells_the_losses_of_its_last_artifact(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    written = write_artifact(folder, MODEL, SOME_CODES, FAST, "f")
+    assert [row["loss"] for row in tensor_rows(written)] == [None] * 4
+    log = EventLog(tmp_path / "events.jsonl")
+    for losses in ({"a.weight": 0.5, "c.weight": 0.25}, {"a.weight": 0.001234}):
+        log.emit("tensors", "pack", rows=tensor_rows(written, losses))
+        log.emit("stage", "pack", status="done")
+    assert cli.main(["inspect", str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tensors"]
+    assert [row["loss"] for row in rows] == [0.001234, None, None, None]
+    assert cli.main(["inspect", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "loss" in shown and "0.001234" in shown
+    assert cli.main(["inspect", str(folder)]) == 0
+    assert "loss" not in capsys.readouterr().out
 
 
 def test_inspect_takes_a_file_its_folder_and_a_run(

@@ -111,12 +111,15 @@ def next_budget(aim: float, tried: Sequence[tuple[float, int]]) -> float:
     """
     if not tried:
         return aim
-    nearest = sorted(tried, key=lambda pair: abs(pair[1] - aim))
-    predicted, size = nearest[0]
-    # The nearest on the other side; where there is none, what else is near.
-    others = [pair for pair in nearest if (pair[1] > aim) != (size > aim)] or nearest[1:]
+    over = sorted(pair for pair in tried if pair[1] > aim)
+    under = sorted((pair for pair in tried if pair[1] <= aim), reverse=True)
+    near = (over or under)[:2]
+    if over and under:
+        near = sorted((over[0], under[0]), key=lambda pair: abs(pair[1] - aim))
+    predicted, size = near[0]
+    others = [pair for pair in near if pair[0] != predicted]
     # What comes on top of the curves is mostly the same at any size: code, names, fp16.
     slope = 1.0
-    if others and others[0][0] != predicted:
+    if others:
         slope = (others[0][1] - size) / (others[0][0] - predicted)
     return predicted + (aim - size) / min(max(slope, 0.5), 2.0)

@@ -10,7 +10,7 @@ Legend: B batch, T time, R rows, C columns.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from glob import escape
 from itertools import islice
@@ -76,7 +76,8 @@ class MixedSearchQuantizer:
         rank_candidates: so many matrices, those with the largest losses, are tried; 0 for none.
         damping: added to the Hessian's diagonal, as a part of its mean.
         min_elements: smaller tensors stay fp16.
-        probe_batches: of the calibration batches, those on which errors are measured.
+        probe_batches: of the calibration batches, those that weigh rows and measure errors.
+        probe_seqs: of their sequences, on all ranks, those on which errors are measured.
         calibration_batches: batches of training text, in all.
 
     Raises:
@@ -96,6 +97,7 @@ class MixedSearchQuantizer:
         damping: float = 0.01,
         min_elements: int,
         probe_batches: int = 1,
+        probe_seqs: int = 16,
         calibration_batches: int,
     ) -> None:
         if limit_bytes < 1:
@@ -105,6 +107,8 @@ class MixedSearchQuantizer:
                 f"quant.probe_batches={probe_batches}: expected at least 1 and fewer than "
                 f"quant.calibration_batches={calibration_batches}, the rest gives the Hessians"
             )
+        if probe_seqs < 1:
+            raise UserError(f"quant.probe_seqs={probe_seqs}: expected 1 or more")
         if rank < 0 or rank_candidates < 0:
             raise UserError(
                 f"quant.rank={rank}, quant.rank_candidates={rank_candidates}: expected 0 or more"
@@ -112,11 +116,15 @@ class MixedSearchQuantizer:
         self.limit_bytes, self.weigh_rows = limit_bytes, weigh_rows
         self.rank, self.rank_candidates = rank, rank_candidates
         self.probe_batches, self.calibration_batches = probe_batches, calibration_batches
-        self.rule = Rule(
-            pattern="*.weight", bits=WIDEST, grid="uniform", columns="water", order="natural",
-            rounding=rounding, states=states, damping=damping, min_elements=min_elements,
-            penalty=penalty if rounding == "trellis" else 0.0,
-        )  # fmt: skip
+        self.probe_seqs = probe_seqs
+        try:
+            self.rule = Rule(
+                pattern="*.weight", bits=WIDEST, grid="uniform", columns="water", order="natural",
+                rounding=rounding, states=states, damping=damping, min_elements=min_elements,
+                penalty=penalty if rounding == "trellis" else 0.0,
+            )  # fmt: skip
+        except UserError as error:
+            raise UserError(f"quant.{error}") from error
 
     def quantize(
         self,
@@ -137,13 +145,13 @@ class MixedSearchQuantizer:
         rows = row_importance(model, probes, hessians, world) if self.weigh_rows else {}
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         searched = Searched(weights, hessians, rows, world)
-        divergence = Divergence(model, probes, world)
+        divergence = Divergence(model, probes, world, self.probe_seqs)
         curves = self.measured(searched, divergence)
         corrected = self.corrected(searched, curves)
         codes = self.fitted(searched, curves, corrected, size_of)
         return replace(codes, losses=divergence.of_each(matrices_of(codes, hessians)))
 
-    def rules(self, steps: Mapping[str, float], corrected: Iterable[str] = ()) -> dict[str, Rule]:
+    def rules(self, steps: Mapping[str, float], corrected: Collection[str] = ()) -> dict[str, Rule]:
         """A rule for each matrix, by its step."""
         widest = largest_code(WIDEST)
         return {
@@ -203,8 +211,10 @@ class MixedSearchQuantizer:
         """Codes whose artifact takes nearly as many bytes as there may be, and no more."""
         world, best, best_size, best_price = searched.world, None, 0, 0.0
         tried: list[tuple[float, int]] = []
-        for _ in range(TRIALS):
-            choice = allocate(curves, next_budget(self.limit_bytes * (1 - MARGIN), tried))
+        while len(tried) < TRIALS or (best is None and len(tried) < 2 * TRIALS):
+            # What ends over the limit again and again is aimed lower and lower.
+            margin = MARGIN * 2 ** max(0, len(tried) - TRIALS + 1)
+            choice = allocate(curves, next_budget(self.limit_bytes * (1 - margin), tried))
             if choice.bytes in (size for size, _ in tried):
                 break  # there is nothing coarser, or nothing in between
             codes = narrowed(searched.quantize(self.rules(choice.steps, corrected)))
@@ -220,15 +230,19 @@ class MixedSearchQuantizer:
                 f"that were tried has {min(size for _, size in tried):,} bytes: use a smaller "
                 "model or a larger limit"
             )
-        if not self._is_close(best_size) and world.is_main:
-            unused = f"{self.limit_bytes - best_size:,} of quant.limit_bytes={self.limit_bytes:,}"
-            reason = (
-                f"no smaller distance was found in {len(tried)} trials"
-                if best_price
-                else "the steps are the finest already, the model could be larger"
-            )
-            warnings.warn(f"{unused} bytes stay unused: {reason}", stacklevel=3)
+        if world.is_main and not self._is_close(best_size):
+            self._warn_of_unused(best_size, best_price, len(tried))
         return best
+
+    def _warn_of_unused(self, size: int, price: float, trials: int) -> None:
+        reason = f"nothing nearer was found in {trials} trials"
+        if price == 0:
+            reason = "the steps are the finest already, the model could be larger"
+        warnings.warn(
+            f"{self.limit_bytes - size:,} of quant.limit_bytes={self.limit_bytes:,} bytes stay "
+            f"unused: {reason}",
+            stacklevel=4,
+        )
 
     def _is_close(self, size: int) -> bool:
         return size > self.limit_bytes * (1 - CLOSE_ENOUGH)

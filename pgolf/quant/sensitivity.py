@@ -17,6 +17,7 @@ from pgolf.progress import track
 from pgolf.protocols import Model
 
 RARE = 0.02  # added to the importance of each row, whose mean is 1
+TOGETHER = 2**14  # tokens that go through the model together: a GPU waits for launches otherwise
 
 
 class Divergence:
@@ -28,31 +29,39 @@ class Divergence:
     Args:
         model: as it predicts at first, recurrence on.
         batches: ids_BT, int64, on its device; this rank's own.
+        num_seqs: of all ranks' sequences, on how many to measure; None is all.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Tensor], world: World) -> None:
-        self.model, self.batches, self.world = model, batches, world
-        self.logits = [self._predict(ids_1T) for ids_1T in self._sequences()]
-
-    def _sequences(self) -> list[Tensor]:
-        return [ids_1T for batch_BT in self.batches for ids_1T in batch_BT.split(1)]
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Tensor],
+        world: World,
+        num_seqs: int | None = None,
+    ) -> None:
+        self.model, self.world = model, world
+        own = None if num_seqs is None else -(-num_seqs // world.world_size)
+        ids_NT = torch.cat(list(batches))[:own]
+        self.parts = ids_NT.split(max(1, TOGETHER // ids_NT.size(1)))
+        self.logits = [self._predict(ids_BT) for ids_BT in self.parts]
 
     @torch.no_grad()
-    def _predict(self, ids_1T: Tensor) -> Tensor:
+    def _predict(self, ids_BT: Tensor) -> Tensor:
         with self.world.autocast():
-            return cast(Model, self.model).logits(ids_1T)
+            return cast(Model, self.model).logits(ids_BT)
 
     @torch.no_grad()
     def __call__(self) -> float:
         """Of the model as it is now, over all ranks' batches. Collective."""
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
         count = 0
-        for ids_1T, first_1TV in zip(self._sequences(), self.logits, strict=True):
-            # Small divergences are differences of nearly equal numbers.
-            before_1TV = first_1TV.double().log_softmax(dim=-1)
-            now_1TV = self._predict(ids_1T).double().log_softmax(dim=-1)
-            total += (before_1TV.exp() * (before_1TV - now_1TV)).sum()
-            count += ids_1T.numel()
+        for ids_BT, first_BTV in zip(self.parts, self.logits, strict=True):
+            count += ids_BT.numel()
+            for before_TV, now_TV in zip(first_BTV, self._predict(ids_BT), strict=True):
+                # Small divergences are differences of nearly equal numbers.
+                log_p_TV = before_TV.double().log_softmax(dim=-1)
+                log_q_TV = now_TV.double().log_softmax(dim=-1)
+                total += (log_p_TV.exp() * (log_p_TV - log_q_TV)).sum()
         nats, tokens = self.world.sum_floats(float(total), count)
         return nats / tokens
 
