@@ -38,9 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """The results, in the order given; or the comparison of two samples."""
     if options.against is None:
-        from pgolf.report.rundata import load_run
-
-        return {"runs": [load_run(Path(folder)).result for folder in options.runs]}
+        return _side_by_side([Path(place) for place in options.runs])
     for name in ("alpha", "power"):
         if not 0.0 < getattr(options, name) < 1.0:
             raise UserError(f"--{name} {getattr(options, name)}: expected a share between 0 and 1")
@@ -54,6 +52,28 @@ def run(options: argparse.Namespace) -> Answer:
     compared = compare_sides(side, against, alpha=options.alpha, power=options.power)
     compared.warnings.extend(dict.fromkeys(notes + notes_against))
     return {"comparison": _as_answer(compared)}
+
+
+def _side_by_side(places: list[Path]) -> Answer:
+    """Results of runs, in the order given, and of the finished ones below other folders."""
+    from pgolf.report.folders import find_runs, is_run
+    from pgolf.report.history import read_run
+    from pgolf.report.overview import loss_means
+    from pgolf.report.rundata import load_run
+
+    folders: list[Path] = []
+    for place in places:
+        if is_run(place) or not place.is_dir():  # what is no folder is named by load_run
+            folders.append(place)
+            continue
+        finished = [f for f in find_runs([place])[0] if (f / "result.json").is_file()]
+        if not finished:
+            raise UserError(f"no finished run in {place}: name run folders, or a folder of runs")
+        folders += finished
+    return {
+        "runs": [load_run(folder).result for folder in folders],
+        "losses": [loss_means(read_run(folder)) for folder in folders],
+    }
 
 
 def _as_answer(compared: Comparison) -> Answer:
@@ -72,7 +92,9 @@ def show(answer: Answer) -> None:
     if "runs" in answer:
         from pgolf.report.sweep import print_sweep
 
-        print_sweep(answer["runs"], [], console)
+        if not console.is_terminal:
+            console.width = 200  # in a file, nothing need be cut short
+        print_sweep(answer["runs"], [], console, answer["losses"])
         return
     _show_comparison(answer["comparison"], console)
 

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from pgolf.files import atomic_writer
-from pgolf.report import charts, sections, tensors, tokenizer
+from pgolf.report import audit, charts, sections, tensors, tokenizer
 from pgolf.report.rundata import RunData, load_run
 from pgolf.report.style import CSS
 
@@ -33,6 +33,7 @@ def render(run: RunData) -> str:
         sections.card("Training loss", _loss(run)),
         *_limits(run),
         sections.card("Scores", sections.scores(result), "whole"),
+        audit.card(run.audit),
         tokenizer.card(run.tokenizer),
         tensors.card(run.tensors),
         sections.card("Files", sections.files(run.folder), "whole"),

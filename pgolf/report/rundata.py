@@ -28,6 +28,7 @@ class RunData:
         tokenizer: what the data stage counted of the validation text, or None.
         tensors: bytes by tensor of the artifact, as `pgolf.census` counts them, or None.
         config: text of config.yaml, or "".
+        audit: content of audit.json, or None.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class RunData:
     tokenizer: dict[str, Any] | None
     tensors: list[dict[str, Any]] | None
     config: str
+    audit: dict[str, Any] | None = None
 
 
 def load_run(folder: Path) -> RunData:
@@ -73,7 +75,18 @@ def load_run(folder: Path) -> RunData:
         tokenizer=_last(events, "tokenizer"),
         tensors=(_last(events, "tensors") or {}).get("rows"),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
+        audit=_audit(folder / "audit.json"),
     )
+
+
+def _audit(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): run `pgolf audit` again") from error
+    return found
 
 
 def curve(events: list[dict[str, Any]], kind: str, x: str, y: str) -> list[Point]:

@@ -35,6 +35,8 @@ def headline(result: dict[str, Any]) -> str:
             f"({escape(control_label(result))}).</li>"
         )
     points += [f'<li class="note">{escape(sentence)}</li>' for sentence in verdict["notes"]]
+    if (held := words.held(result)) is not None:
+        points.append(f'<li class="note">Evaluation: {escape(held)}.</li>')
     good = " good" if verdict["eligible"] else ""
     return (
         '<div class="headline"><div>'

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-CSS = """
-:root {
-  color-scheme: light dark;
+LIGHT = """
   --bg: #f4f5f7; --card: #ffffff; --ink: #14181f; --muted: #5a6372; --line: #e2e5ea;
   --accent: #2f5fd0; --good: #0c7a55; --good-bg: #e2f4ec; --warn: #9a4b00; --warn-bg: #fdeedb;
   --bad: #b3261e; --train: #3b6fe0; --evaluate: #12958a; --other: #8b94a3; --track: #e8ebf0;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --bg: #0e1116; --card: #161a21; --ink: #e8ebf0; --muted: #9ba5b4; --line: #2a313b;
-    --accent: #7ea6ff; --good: #58d3a2; --good-bg: #10332a; --warn: #ffb661; --warn-bg: #3a2811;
-    --bad: #ff8a80; --train: #6d98ff; --evaluate: #3cc4b7; --other: #7b8594; --track: #262c36;
-  }
-}
+"""
+DARK = """
+  --bg: #0e1116; --card: #161a21; --ink: #e8ebf0; --muted: #9ba5b4; --line: #2a313b;
+  --accent: #7ea6ff; --good: #58d3a2; --good-bg: #10332a; --warn: #ffb661; --warn-bg: #3a2811;
+  --bad: #ff8a80; --train: #6d98ff; --evaluate: #3cc4b7; --other: #7b8594; --track: #262c36;
+"""
+# Eight lines beside each other, told apart in both themes.
+SERIES_LIGHT = ("2f5fd0", "c2410c", "0f8a5f", "9333a8", "b58100", "0e8fb0", "c0275d", "5b6472")
+SERIES_DARK = ("7ea6ff", "ff9a62", "4fd1a0", "d494f0", "f0c04a", "55cdea", "ff86b0", "a8b2c1")
+
+
+def palette() -> str:
+    """Colours of a page whose reader may choose the theme by `data-theme` of the root element."""
+    light, dark = LIGHT + _series(SERIES_LIGHT), DARK + _series(SERIES_DARK)
+    return (
+        f":root {{ color-scheme: light; {light} }}\n"
+        "@media (prefers-color-scheme: dark) {\n"
+        f":root:not([data-theme=light]) {{ color-scheme: dark; {dark} }}\n}}\n"
+        f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
+    )
+
+
+def _series(colours: tuple[str, ...]) -> str:
+    return " ".join(f"--series-{index}: #{colour};" for index, colour in enumerate(colours))
+
+
+CSS = (
+    f"""
+:root {{ color-scheme: light dark; {LIGHT} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ {DARK} }}
+}}
+"""
+    + """
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--bg); color: var(--ink);
@@ -127,3 +151,4 @@ p { margin: 0 0 8px; }
 }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }
 """
+)

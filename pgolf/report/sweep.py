@@ -13,23 +13,28 @@ from rich.table import Table
 from rich.text import Text
 
 from pgolf.report import words
+from pgolf.report.overview import WIDE, sparkline
 from pgolf.report.table import print_trimmed
 
 Result = dict[str, Any]
 
 
 def print_sweep(
-    results: Sequence[Result], failed: Sequence[tuple[str, str]], console: Console
+    results: Sequence[Result],
+    failed: Sequence[tuple[str, str]],
+    console: Console,
+    losses: Sequence[Sequence[float]] | None = None,
 ) -> None:
     """Print the jobs of a multirun.
 
     Args:
         results: checked results of the jobs that finished, in order.
         failed: `(overrides, reason)` of each job that did not.
+        losses: a few means of the training loss of each result, drawn as a sparkline.
     """
     parts: list[RenderableType] = [_heading(results, failed)]
     if results:
-        parts.append(_jobs(results))
+        parts.append(_jobs(results, losses, console))
         groups = by_configuration(results)
         if any(len(group) > 1 for group in groups.values()):
             parts.append(_means(groups, varying(results)))
@@ -73,15 +78,26 @@ def _table() -> Table:
     return table
 
 
-def _jobs(results: Sequence[Result]) -> Table:
+def _jobs(
+    results: Sequence[Result], losses: Sequence[Sequence[float]] | None, console: Console
+) -> Table:
     table, shown = _table(), varying(results)
     for name in ("seed", "final BPB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("eligible", no_wrap=True)
     for name in ("bytes", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
+    # What follows is for the eye: where the columns are few, the names need them.
+    sparks = [[_stages(result)] for result in results]
+    names, plain = ["stages"], console.options.ascii_only
+    if losses is not None:
+        names, sparks = [*names, "loss"], [[*s, c] for s, c in zip(sparks, losses, strict=True)]
+    if console.width < WIDE:
+        names, sparks = [], [[] for _ in results]
+    for name in names:
+        table.add_column(name, no_wrap=True)
     table.add_column("reused", overflow="fold", max_width=15)
-    for result in results:
+    for result, curves in zip(results, sparks, strict=True):
         final = words.final_bpb(result)
         reused = set(result["reused"])
         spent = sum(s for stage, s in result["seconds"].items() if stage not in reused)
@@ -92,9 +108,15 @@ def _jobs(results: Sequence[Result]) -> Table:
             "yes" if result["eligibility"]["eligible"] else "no",
             f"{result['artifact']['total_bytes']:,}",
             words.seconds(spent),
+            *(Text(sparkline(values, plain), style="cyan") for values in curves),
             _reused(result),
         )
     return table
+
+
+def _stages(result: Result) -> Sequence[float]:
+    """BPB of the scores in their order."""
+    return [score["bpb"] for score in result["bpb"].values() if score is not None]
 
 
 def _reused(result: Result) -> str:

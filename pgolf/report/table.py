@@ -32,7 +32,7 @@ def print_result(result: dict[str, Any], console: Console, run_folder: Path | No
         *_control(result),
         _artifact(result["artifact"], console),
         _seconds(result),
-        _eligibility(result["eligibility"]),
+        _eligibility(result),
     ]
     spaced = [item for part in parts for item in (Text(""), part)]
     print_trimmed(Padding(Group(*spaced), (0, 1)), console)
@@ -134,7 +134,8 @@ def _seconds(result: dict[str, Any]) -> Table:
     return table
 
 
-def _eligibility(eligibility: dict[str, Any]) -> Table:
+def _eligibility(result: dict[str, Any]) -> Table:
+    eligibility, held = result["eligibility"], words.held(result)
     good = eligibility["eligible"]
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
@@ -145,6 +146,8 @@ def _eligibility(eligibility: dict[str, Any]) -> Table:
         grid.add_row(Text("because", style="dim"), Text(sentence))
     for sentence in eligibility["notes"]:
         grid.add_row(Text("note", style="dim"), Text(sentence))
+    if held is not None:
+        grid.add_row(Text("evaluation", style="dim"), Text(held))
     return grid
 
 

@@ -64,3 +64,12 @@ def final_bpb(result: dict[str, Any]) -> float | None:
 
 def verdict(result: dict[str, Any]) -> str:
     return "eligible" if result["eligibility"]["eligible"] else "not eligible"
+
+
+def held(result: dict[str, Any]) -> str | None:
+    """What kept the evaluation from training data and the network; None where no run says."""
+    layers = result["provenance"].get("sandbox")
+    if layers is None:
+        return None
+    files, network = layers["filesystem"], layers["network"]
+    return f"training data closed: {files}; network closed: {network}"

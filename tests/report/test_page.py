@@ -163,3 +163,17 @@ def test_bytes_by_tensor_are_shown_where_the_run_tells_them(tmp_path):
     numbers = ("437,000", "431,234", "2.695%", "431,243")
     for words in ("Bytes by tensor", "512 x 2048", "8 states", *numbers):
         assert words in text
+    assert "of limit loss" not in text
+
+
+def test_losses_by_tensor_are_shown_where_they_were_measured(tmp_path):
+    folder = make_run(tmp_path / "run")
+    row = {"kind": "codes", "shape": [2, 3], "bits": 6, "raw_bytes": 5, "entropy_bytes": 4,
+           "encoded_bytes": 4, "share_of_limit": 0.0}  # fmt: skip
+    rows = [{"name": name, "loss": loss, **row}
+            for name, loss in (("a", 0.000125), ("b", None), ("c", 0.0005))]  # fmt: skip
+    with (folder / "events.jsonl").open("a") as log:
+        log.write(json.dumps({"event": "tensors", "stage": "pack", "rows": rows}) + "\n")
+    text = " ".join(read(write_report(folder)).text)
+    for words in ("of limit loss", "0.000125", "0.000500", "0.000625"):
+        assert text.count(words) == 1
