@@ -1,0 +1,117 @@
+"""Records folders of made-up runs: several seeds, sweeps, the size limit, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf.config import compose
+from pgolf.errors import UserError
+from pgolf.files import write_json
+from pgolf.packed_runs import events_of, read_runs
+from pgolf.runfolder import describe_run
+from pgolf.submission import About, check_size, requirements, submission
+from pgolf.submission_text import readme
+from tests.report.fixtures import make_events, make_result
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return compose(["debug=cpu", "tracking=none"])
+
+
+def make_run(
+    folder: Path, config: dict[str, Any], seed: int, *, trained: bool = True, **settings: Any
+) -> Path:
+    folder.mkdir(parents=True)
+    result = make_result(seed=seed, eligible=True, **settings)
+    result["provenance"].setdefault("time", "2026-11-24T08:15:02+00:00")
+    write_json(folder / "result.json", result)
+    describe_run(folder, {**config, "seed": seed}, [], {})
+    events = [e for e in make_events() if trained or e["event"] != "train_step"]
+    (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    return folder
+
+
+def test_seeds_are_put_together(tmp_path: Path, config: dict[str, Any]) -> None:
+    shifts = {42: 0.01, 7: 0.0, 1337: -0.004}
+    folders = [
+        make_run(tmp_path / str(seed), config, seed, shift=shift, model_bytes=900_000 + seed)
+        for seed, shift in shifts.items()
+    ]
+    runs = read_runs(folders)
+    record = submission(runs, About("Ada", "ada", "A title", "A blurb."), code_bytes=5_000)
+    scores = [run.result["bpb"]["final"]["bpb"] for run in runs]
+    assert record["seeds"] == [7, 42, 1337]
+    assert record["val_bpb"] == pytest.approx(statistics.fmean(scores), rel=1e-12)
+    assert record["val_bpb_std"] == pytest.approx(statistics.stdev(scores), rel=1e-12)
+    assert record["bytes_total"] == record["artifact_bytes_max"] == 900_000 + 1337 + 5_000
+    assert [row["val_bpb"] for row in record["seed_results"].values()] == scores
+    assert record["eligible"] and record["name"] == "A title"
+    text = readme(record, runs[0].config, runs[0].result, has_tokenizer=False)
+    assert "Eligible" in text and "NOT ELIGIBLE" not in text
+    for seed, score in zip((7, 42, 1337), scores, strict=True):
+        assert f"| {seed} | {score:.6f} |" in text
+
+
+def test_a_sweep_names_its_runs(tmp_path: Path, config: dict[str, Any]) -> None:
+    for job, seed in enumerate((1, 2)):
+        folder = make_run(tmp_path / "runs" / str(seed), config, seed)
+        (tmp_path / "sweep" / str(job)).mkdir(parents=True)
+        outcome = {"overrides": [f"seed={seed}"], "run_folder": str(folder)}
+        write_json(tmp_path / "sweep" / str(job) / "outcome.json", outcome)
+    assert [run.seed for run in read_runs([tmp_path / "sweep"])] == [1, 2]
+    (tmp_path / "sweep" / "2").mkdir()
+    write_json(
+        tmp_path / "sweep" / "2" / "outcome.json", {"overrides": ["seed=3"], "failed": "no disk"}
+    )
+    with pytest.raises(UserError, match="seed=3 failed"):
+        read_runs([tmp_path / "sweep"])
+
+
+def test_runs_that_do_not_belong_together_are_refused(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    one = make_run(tmp_path / "1", config, 1)
+    with pytest.raises(UserError, match="same seed, 1"):
+        read_runs([one, make_run(tmp_path / "again", config, 1)])
+    with pytest.raises(UserError, match="2 configurations"):
+        read_runs([one, make_run(tmp_path / "other", config, 2, epochs=3)])
+    with pytest.raises(UserError, match="neither a finished run"):
+        read_runs([tmp_path])
+
+
+def test_training_out_of_the_cache_is_found_where_it_ran(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    reused = make_run(tmp_path / "b", config, 1, trained=False)
+    [run] = read_runs([reused])
+    assert not any(event["event"] == "train_step" for event in events_of(run))
+    make_run(tmp_path / "a", config, 2)
+    assert not any(event["event"] == "train_step" for event in events_of(run))
+    make_run(tmp_path / "c", config, 1)
+    steps = [event for event in events_of(run) if event["event"] == "train_step"]
+    assert steps == [event for event in make_events() if event["event"] == "train_step"]
+
+
+def test_over_the_limit_the_largest_modules_are_named() -> None:
+    modules = {f"pgolf.m{index}": 1_000 * index for index in range(20)}
+    check_size(15_990_000, 10_000, modules, False, None)
+    with pytest.raises(UserError, match="1 over the limit") as caught:
+        check_size(15_990_000, 10_001, modules, False, None)
+    text = str(caught.value)
+    assert "--minify --wrap brotli" in text and "pgolf.m19 19,000" in text
+    assert "pgolf.m2 " not in text
+    with pytest.raises(UserError) as caught:
+        check_size(16_000_000, 1, modules, True, "lzma")
+    assert "--minify" not in str(caught.value)
+
+
+def test_requirements_are_what_the_run_had() -> None:
+    external = {"os", "torch.nn.functional", "numpy", "brotli", "flash_attn", "triton.language"}
+    packages = {"torch": "2.9.1+cu128", "numpy": "2.4.6", "brotli": "1.2.0", "wandb": "1"}
+    assert requirements(external, packages) == ["brotli==1.2.0", "numpy==2.4.6", "torch==2.9.1"]
