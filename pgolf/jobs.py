@@ -103,8 +103,13 @@ def produce_job(
 def evaluate_job(
     config: Config, devices: Devices, *, run_folder: Path, cache: Path, artifact: Path,
     validation: Path, tokenizer_fingerprint: str | None, bos_id: int, output: Path,
+    sandbox: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score the artifact: the job is given its bytes and the validation shards, nothing else."""
+    """Score the artifact: the job is given its bytes and the validation shards, nothing else.
+
+    Args:
+        sandbox: of `pgolf.sandbox.evaluation.hidden_of`; None holds the workers by nothing.
+    """
     return {
         "kind": "evaluate",
         "run_folder": str(run_folder),
@@ -120,4 +125,5 @@ def evaluate_job(
         "devices": devices.as_dict(),
         "limits": {"evaluate": config["limits"]["evaluate_s"]},
         "output": str(output),
+        "sandbox": sandbox,
     }

@@ -18,7 +18,9 @@ from typing import Any
 
 from pgolf.errors import RunFailed
 from pgolf.hardware import Devices
-from pgolf.workers import run_job
+from pgolf.sandbox.evaluation import policy_of
+from pgolf.sandbox.start import UNRESTRICTED, Sandbox
+from pgolf.workers import COMPILED, run_job
 
 POLL = timedelta(seconds=5)
 END = "end"
@@ -30,6 +32,24 @@ def inside_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def run_held(
+    job: Path, devices: Devices, extra_path: str | None, port: int | None = None
+) -> dict[str, Any]:
+    """Run a job's workers, in a sandbox where the job asks for one (pgolf.workers.run_job).
+
+    Returns:
+        the layers that held this launcher's workers: `filesystem`, `network`, perhaps `reasons`.
+    """
+    order = json.loads(job.read_text(encoding="utf-8"))
+    if order.get("sandbox") is None:
+        run_job(job, devices, extra_path, port)
+        return UNRESTRICTED
+    policy = policy_of(order, Path(order["cache"]) / COMPILED, alone=port is None)
+    with Sandbox(policy) as sandbox:
+        run_job(job, devices, extra_path, port, sandbox.start_session)
+    return sandbox.report
+
+
 class Alone:
     """The usual case: one launcher, which starts all workers."""
 
@@ -37,9 +57,9 @@ class Alone:
         """Nothing to change."""
         return devices
 
-    def run_job(self, job: Path, devices: Devices, extra_path: str | None) -> None:
-        """Run a job's workers; see `pgolf.workers.run_job`."""
-        run_job(job, devices, extra_path)
+    def run_job(self, job: Path, devices: Devices, extra_path: str | None) -> dict[str, Any]:
+        """Run a job's workers; returns what held them, see `run_held`."""
+        return run_held(job, devices, extra_path)
 
     def end(self, answer: dict[str, Any]) -> None:
         """Nobody waits."""
@@ -73,7 +93,7 @@ class Together:
         threads = max(1, devices.threads * devices.num_workers // local)
         return replace(devices, num_workers=self._others + 1, threads=threads)
 
-    def run_job(self, job: Path, devices: Devices, extra_path: str | None) -> None:
+    def run_job(self, job: Path, devices: Devices, extra_path: str | None) -> dict[str, Any]:
         """Rank 0: let all launchers start their worker of this job, and run one's own."""
         with socket.socket() as free:
             free.bind(("", 0))
@@ -81,7 +101,7 @@ class Together:
         self._publish(
             {"job": str(job), "devices": devices.as_dict(), "path": extra_path, "port": port}
         )
-        run_job(job, devices, extra_path, port)
+        return run_held(job, devices, extra_path, port)
 
     def end(self, answer: dict[str, Any]) -> None:
         """Rank 0: tell the others how it ended, `{"bpb": ...}` or `{"failed": ...}`."""
@@ -111,7 +131,8 @@ class Together:
                 if "failed" in order[END]:
                     raise RunFailed(f"rank 0: {order[END]['failed']}")
                 return float(order[END]["bpb"])
-            run_job(Path(order["job"]), Devices(**order["devices"]), order["path"], order["port"])
+            devices = Devices(**order["devices"])
+            run_held(Path(order["job"]), devices, order["path"], order["port"])
 
     def _publish(self, order: dict[str, Any]) -> None:
         self._store.set(f"order/{self._jobs}", json.dumps(order))

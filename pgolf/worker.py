@@ -71,6 +71,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def _refused(error: BaseException | None) -> PermissionError | None:
+    """The refusal by the sandbox that an error comes from, if it does."""
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _report(context: Context, job: Path, error: BaseException) -> int:
     """Tell the launcher why: one file beside the job, and the traceback in the log.
 
@@ -78,6 +85,12 @@ def _report(context: Context, job: Path, error: BaseException) -> int:
         exit code: 2 for a wrong input, 1 for a failed run.
     """
     trace = "".join(traceback.format_exception(error))
+    if context.job.get("sandbox") and (refused := _refused(error)) is not None:
+        error = RunFailed(
+            f"the evaluation may not open {refused.filename or 'a connection'} "
+            f"({refused.strerror}): it has the shipped files and the validation text alone "
+            "(docs/audit.md)"
+        )
     if isinstance(error, OSError):
         error = explain_os_error(error, Path(error.filename or context.run_folder))
     known = isinstance(error, UserError | RunFailed)

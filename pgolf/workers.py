@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,16 @@ PR_SET_PDEATHSIG = 1
 GRACE_S = 4.0
 COMPILED = "compiled"  # folder in the cache
 
+# Starts a command with an environment, in a session of its own that ends with this process.
+Start = Callable[[list[str], dict[str, str]], "subprocess.Popen[bytes]"]
+
 
 def run_job(
-    job: Path, devices: Devices, extra_path: str | None = None, port: int | None = None
+    job: Path,
+    devices: Devices,
+    extra_path: str | None = None,
+    port: int | None = None,
+    start: Start | None = None,
 ) -> None:
     """Run `pgolf.worker JOB` in fresh worker processes and wait for their end.
 
@@ -29,6 +37,7 @@ def run_job(
         devices: number of workers and threads.
         extra_path: put before everything else on the workers' module path.
         port: start only the worker of this process's own RANK; all meet at this port.
+        start: how the processes begin, e.g. in a sandbox; by default without one.
 
     Raises:
         UserError, RunFailed: as the worker that failed reported.
@@ -38,6 +47,8 @@ def run_job(
     failure.unlink(missing_ok=True)
     # -P keeps the current folder off the module path: workers import the installed package.
     command = [sys.executable, "-P", "-m", "pgolf.agent", "--standalone"]
+    if start is not None:  # the host's own name may lead to an interface that is not there
+        command += ["--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
     cache = json.loads(job.read_text(encoding="utf-8"))["cache"]
     environment = _environment(devices, Path(cache) / COMPILED, extra_path)
@@ -45,12 +56,7 @@ def run_job(
         command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
         # Each job meets at a port of its own, not in the store that torchrun keeps for launchers.
         environment |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
+    process = (start or _start)(command, environment)
     try:
         code = _wait(process)
     except BaseException:
@@ -58,6 +64,15 @@ def run_job(
         raise
     if code != 0:
         raise_failure(failure, code)
+
+
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
 
 
 def _environment(devices: Devices, compiled: Path, extra_path: str | None) -> dict[str, str]:
