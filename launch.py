@@ -2,6 +2,7 @@
 
     python launch.py model=recurrent3 ttt=prequant21 seed=1337
     python launch.py -m seed=1337,42,999 ttt.epochs=0,5,21
+    python launch.py -m sweep=seeds_x_ttt hydra/launcher=joblib
 
 Composes and checks the configuration, then hands it to the pipeline. Imports no torch, so that
 --help, --cfg job and any configuration error answer at once.
@@ -33,22 +34,22 @@ def launch(cfg: DictConfig) -> float | None:
     sweep.job_started()
     overrides = sweep.overrides_of(job)
     if job.mode is RunMode.MULTIRUN:
-        try:
-            return _run(cfg, overrides, sweep.record_success)
-        except Exception as error:  # whatever it was, the other jobs go on
-            sweep.record_failure(error)
-            return None
+        return sweep.run_cell(lambda: _settings(cfg), overrides, _run)
     try:
-        return _run(cfg, overrides)
+        return _run(_settings(cfg), overrides)
     except UserError as error:
         sys.exit(_say(2, f"configuration or input error: {error}"))
     except RunFailed as error:
         sys.exit(_say(1, f"run failed: {error}"))
 
 
-def _run(cfg: DictConfig, overrides: list[str], *on_success: sweep.Hook) -> float:
+def _settings(cfg: DictConfig) -> config.Config:
     settings = config.resolve(cfg)
     config.check(settings)
+    return settings
+
+
+def _run(settings: config.Config, overrides: list[str], *on_success: sweep.Hook) -> float:
     from pgolf import pipeline  # after the checks: it imports numpy and rich
 
     return pipeline.run(settings, overrides, *on_success)

@@ -18,7 +18,11 @@ from pgolf import __version__, commands
 from pgolf.errors import RunFailed, UserError
 
 # Modules named GROUP_x are `pgolf GROUP x`.
-GROUPS = {"data": "prepare and look at text and tokenizers"}
+GROUPS = {
+    "data": "prepare and look at text and tokenizers",
+    "cache": "look at finished stages, or remove old ones",
+    "track": "trackers of runs",
+}
 NO_COMMAND = {"naming", "output"}
 
 
@@ -79,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
             continue
         module = importlib.import_module(f"pgolf.commands.{found.name}")
         group, _, name = found.name.partition("_")
-        place, name = (inside[group], name) if group in inside else (top, found.name)
+        place, name = (inside[group], name) if group in inside else (top, found.name.rstrip("_"))
         _add(place, name.replace("_", "-"), module)
     return parser
 

@@ -16,11 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
+from pgolf.quant.rules import parse_rules
 from pgolf.signature import check_arguments
+from pgolf.ttt.check import check_ttt
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = ("data", "tokenizer", "model", "optim", "train", "ttt", "quant", "codec", "eval")
-RUN_KEYS = {"name", "seed", "out_dir", "limits", "scale", "hardware", "tracking", *GROUPS}
+RUN_KEYS = {
+    *("name", "seed", "out_dir", "limits", "scale", "hardware", "tracking", "audit"),
+    "sandbox",
+    *GROUPS,
+}
 
 Config = dict[str, Any]
 
@@ -52,8 +58,10 @@ def check(config: Config) -> None:
     """
     _check_names("", config, RUN_KEYS)
     _check_names("scale", config["scale"], scale_keys())
-    for group in (*GROUPS, "hardware", "tracking"):
+    for group in (*GROUPS, "hardware", "tracking", "audit"):
         _check_node(group, config[group])
+    if "rules" in config["quant"]:
+        parse_rules("quant.rules", config["quant"]["rules"])
     _check_run_level(config)
     _check_model(config["model"])
     _check_vocabulary(config)
@@ -86,6 +94,9 @@ def _check_node(where: str, node: Any) -> None:
     for key, value in values.items():
         if isinstance(value, dict) and "_target_" in value:
             _check_node(f"{where}.{key}", value)
+        for index, item in enumerate(value if isinstance(value, list) else []):
+            if isinstance(item, dict) and "_target_" in item:
+                _check_node(f"{where}.{key}[{index}]", item)
 
 
 def _check_run_level(config: Config) -> None:
@@ -96,6 +107,9 @@ def _check_run_level(config: Config) -> None:
     for key, value in limits.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
             raise UserError(f"limits.{key}={value!r}: expected a number above 0")
+    if (held := config.get("sandbox", "auto")) not in ("auto", "off"):
+        # YAML reads a bare off as false.
+        raise UserError(f'sandbox={held!r}: expected auto or off (in a YAML file: "off")')
     if not isinstance(config["name"], str) or not re.fullmatch(r"[\w.,=+-]+", config["name"]):
         raise UserError(
             f"name={config['name']!r}: use letters, digits and -_.,=+ only (it names a folder)"
@@ -188,12 +202,7 @@ def _check_lengths(config: Config) -> None:
             f"eval.stride={stride}: expected 1 to eval.seq_len={evaluate['seq_len']}, "
             "otherwise some tokens would not be scored (scale.eval_stride=...)"
         )
-    chunk = ttt.get("chunk_tokens")
-    if chunk is not None and chunk < ttt.get("seq_len", 1):
-        raise UserError(
-            f"ttt.chunk_tokens={chunk} is shorter than one sequence of {ttt['seq_len']} tokens "
-            "(scale.ttt_chunk_tokens=...)"
-        )
+    check_ttt(ttt, evaluate.get("seq_len"))
 
 
 def _warn_of_horizons(config: Config) -> None:

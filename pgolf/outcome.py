@@ -10,20 +10,23 @@ from typing import Any
 from pgolf.data.manifest import Manifest
 from pgolf.jobs import PRODUCE_STAGES, Config
 from pgolf.provenance import config_hash
-from pgolf.result import Eligibility, build_result, charge_budgets, judge_eligibility
+from pgolf.result import AUDIT, Eligibility, build_result, charge_budgets, judge_eligibility
 from pgolf.stage import Stage
 
-# Budgets of what happens outside the produce job's stages. Starting the workers is charged, too.
+# Budgets of what happens outside the produce job's stages. Starting the workers is charged, too,
+# and so is the launcher: from its process's start, and between the jobs.
 OTHER_STAGES = {
     "documents": "data",
     "tokens": "data",
     "warm_up": "train",
     "start_produce": "train",
+    "launch_produce": "train",
     "load": "evaluate",
     "quantized": "diagnostic",
     "control": "diagnostic",
     "final": "evaluate",
     "start_evaluate": "evaluate",
+    "launch_evaluate": "evaluate",
 }
 BUDGET_OF = {**PRODUCE_STAGES, **OTHER_STAGES}
 # Scores that the evaluate job may make, each with its seconds.
@@ -122,6 +125,26 @@ class Outcome:
             stream_tokens=validation.num_tokens,
             official_validation=self.manifest.official_validation,
         )
+
+
+def judged(result: dict[str, Any], audit: dict[str, Any]) -> dict[str, Any]:
+    """The result with the auditor's verdict: what a probe refuses is not eligible.
+
+    Args:
+        audit: content of audit.json.
+    """
+    marks: dict[str, list[dict[str, Any]]] = {"FAIL": [], "UNDECIDED": []}
+    for finding in audit["findings"]:
+        marks.get(finding["verdict"], []).append(finding)
+    eligibility = dict(result["eligibility"])
+    if eligibility["eligible"] and marks["FAIL"]:
+        reasons = [f"{AUDIT}{f['probe']}: {f['summary']}" for f in marks["FAIL"]]
+        eligibility |= {"eligible": False, "reasons": reasons}
+    notes = [f"{AUDIT}{f['probe']} is undecided: {f['summary']}" for f in marks["UNDECIDED"]]
+    eligibility["notes"] = [*eligibility["notes"], *notes]
+    about = {key: audit[key] for key in ("verdict", "mode", "cost_s")}
+    failed = [finding["probe"] for finding in marks["FAIL"]]
+    return {**result, "eligibility": eligibility, "audit": {**about, "failed": failed}}
 
 
 def read_stages(cache: Path, keys: dict[str, str]) -> dict[str, dict[str, Any]]:

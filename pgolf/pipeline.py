@@ -6,8 +6,12 @@ documents - tokens - [train - ttt - quantize - pack] - [reload - evaluate] - res
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,25 +21,34 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from pgolf import provenance
+from pgolf.audit.seeds import record_run
+from pgolf.auditing import artifact_record, data_record, read_audit
+from pgolf.cache import in_use
 from pgolf.clock import Clock
 from pgolf.config import changed, check_world, load_config
 from pgolf.data.view import validation_view
-from pgolf.errors import UserError, error_of
+from pgolf.errors import RunFailed, UserError, error_of
 from pgolf.events import EventLog, read_events
 from pgolf.files import explain_os_error, write_json
 from pgolf.hardware import Devices
 from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
 from pgolf.launchers import Alone, Together, inside_torchrun
-from pgolf.outcome import EVALUATE_SCORES, Outcome, read_scores, read_stages
+from pgolf.outcome import EVALUATE_SCORES, Outcome, judged, read_scores, read_stages
 from pgolf.prepare import Prepared, prepare
 from pgolf.report.page import write_report
 from pgolf.report.table import print_result
 from pgolf.runfolder import check_writable, describe_run, link_artifact, make_run_folder
+from pgolf.sandbox.evaluation import hidden_of
 from pgolf.say import Say
-from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable
+from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable, code_fingerprint
 from pgolf.stage import Stage
 from pgolf.tokenizer.store import open_tokenizer
 from pgolf.tracking.follow import EventFollower
+
+AUDIT_CODES = {0, 3, 4}  # pgolf audit: eligible, not eligible, undecided
+
+# Where the last run of this process ended: a sweep charges nothing twice.
+_ended = {"at": 0.0}
 
 
 def cache_folder() -> Path:
@@ -99,16 +112,30 @@ def run_main(
     tracker = instantiate(config["tracking"], say)
     facts = provenance.collect()
     describe_run(folder, config, overrides, facts)
+    record_run(folder, seed=config["seed"], config_hash=provenance.config_hash(config), bpb=None)
     job = Run(config, overrides, devices, launchers, folder, cache, say)
-    with tracked(tracker, job, config):
+    job.started = max(provenance.process_started(), _ended["at"])
+    with in_use(cache), tracked(tracker, job, config):
+        job.prepares = time.time()
         prepared = prepare(source, tokenizer, cache, job.events, job.clock, say)
         job.result = job.work(prepared, facts)
         write_json(folder / "result.json", job.result)
+        record_result(folder, job.result)
+        if config["audit"]["probes"]:
+            job.result = job.audit(job.result)
+            write_json(folder / "result.json", job.result)
         write_report(folder)
+    _ended["at"] = time.time()
     print_result(job.result, Console(), folder)
     if on_success is not None:
         on_success(folder)
     return job.result
+
+
+def record_result(folder: Path, result: dict[str, Any]) -> None:
+    """Add the score to the list of all runs beside the run folder."""
+    bpb = result["bpb"]["final"]["bpb"]
+    record_run(folder, seed=result["seed"], config_hash=result["config_hash"], bpb=bpb)
 
 
 def checked_inputs(config: Config) -> tuple[Any, Any]:
@@ -173,28 +200,93 @@ class Run:
         self.folder, self.cache, self.say = folder, cache, say
         self.events, self.clock = EventLog(folder / "events.jsonl"), Clock({})
         self.result: dict[str, Any] | None = None
+        # Unix seconds; what lies outside the clock's phases is charged by them.
+        self.started = self.prepares = time.time()
 
     def work(self, prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
         """Both worker jobs, and the result from what they left."""
         prepared.check_lengths(self.config)
+        edges = [self.started, self.prepares, time.time()]
         keys = self.produce(prepared)
+        edges.append(time.time())
         packed = Stage(self.cache, "pack", keys["pack"]).folder / "artifact"
         artifact = link_artifact(packed, self.folder)
+        self.events.emit("artifact", "evaluate", files=artifact_record(artifact))
         scores = self.evaluate(artifact, prepared)
-        events = list(read_events(self.folder / "events.jsonl"))
-        facts = {**facts, **_devices_seen(events)}
+        launched = self.launch_seconds([*edges, time.time()])
+        events, stages = (
+            list(read_events(self.folder / "events.jsonl")),
+            read_stages(self.cache, keys),
+        )
+        facts = {**facts, **_devices_seen(events), **self.inputs(prepared, stages)}
+        facts["sandbox"] = scores["sandbox"]
         write_json(self.folder / "provenance.json", facts)
         return Outcome(
             config=self.config,
             overrides=self.overrides,
             folder=self.folder,
             manifest=prepared.manifest,
-            stages=read_stages(self.cache, keys),
+            stages=stages,
             reused=[*prepared.reused, *_reused(events)],
             scores=scores,
-            seconds={**prepared.seconds, **self.start_seconds(events, scores)},
+            seconds={**prepared.seconds, **self.start_seconds(events, scores), **launched},
             provenance=facts,
         ).result()
+
+    def inputs(self, prepared: Prepared, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Where the data are, and the hashes of what decides the numbers; for the auditor."""
+        fingerprint = prepared.manifest.tokenizer_fingerprint
+        return {
+            "data": data_record(prepared.folder, prepared.documents, fingerprint),
+            "code_sha256": code_fingerprint(self.config),
+            "calibration": stages["pack"]["calibration"],
+        }
+
+    def launch_seconds(self, edges: list[float]) -> dict[str, float]:
+        """Seconds of the launcher outside its data stages and its jobs, and a `meter` event.
+
+        Args:
+            edges: Unix seconds: the process's start, the beginning of the data stages, their end,
+                the end of the produce job and that of the evaluate job.
+        """
+        started, prepares, produces, produced, evaluated = edges
+        produce_s, evaluate_s = (self.clock.seconds(name) for name in ("produce", "evaluate"))
+        launched = {
+            "launch_produce": max(0.0, prepares - started + produced - produces - produce_s),
+            "launch_evaluate": max(0.0, evaluated - produced - evaluate_s),
+        }
+        spans = {
+            **launched,
+            "data": produces - prepares,
+            "produce": produce_s,
+            "evaluate": evaluate_s,
+        }
+        self.events.emit("meter", "run", started=started, ended=evaluated, spans=spans)
+        return launched
+
+    def audit(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result with the verdict of the auditor, who works in a fresh process.
+
+        Raises:
+            RunFailed: the auditor ended without one.
+        """
+        command = [sys.executable, "-P", "-m", "pgolf.cli", "audit", str(self.folder)]
+        root = str(provenance.ROOT)
+        paths = [root, *filter(None, [provenance.environment("PYTHONPATH")])]
+        # Spinning threads would make it thirty times slower where another process wants a core.
+        environment = provenance.environment_with({"OMP_WAIT_POLICY": "PASSIVE"})
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        done = subprocess.run(
+            [*command, "--as-configured", "--json"],
+            env=environment, stdout=subprocess.PIPE, check=False,
+        )  # fmt: skip
+        found = read_audit(self.folder)
+        if done.returncode not in AUDIT_CODES or found is None:
+            raise RunFailed(
+                f"the audit of {self.folder} ended with exit code {done.returncode}: see above; "
+                "audit=none leaves it out, the run itself is finished"
+            )
+        return judged(result, found)
 
     def produce(self, prepared: Prepared) -> dict[str, str]:
         """Train, adapt, quantize, pack in workers; returns the stages' keys."""
@@ -225,18 +317,29 @@ class Run:
             tokenizer_fingerprint=prepared.manifest.tokenizer_fingerprint,
             bos_id=open_tokenizer(prepared.folder / "tokenizer").bos_id,
             output=output,
+            sandbox=self.hidden(prepared),
         )
         with self.clock.phase("evaluate", "evaluate"):
-            self.run_job("evaluate", job, str(artifact / CODE_FILE))
-        scores = read_scores(output)
+            held = self.run_job("evaluate", job, str(artifact / CODE_FILE))
+        scores = {**read_scores(output), "sandbox": held}
+        self.events.emit("sandbox", "evaluate", **held)
         shutil.rmtree(self.folder / "work")
         return scores
 
-    def run_job(self, name: str, job: dict[str, Any], extra_path: str | None = None) -> None:
+    def hidden(self, prepared: Prepared) -> dict[str, Any] | None:
+        """What the evaluation must not open; None without a sandbox."""
+        if self.config.get("sandbox") == "off":
+            return None
+        return hidden_of(self.config, self.cache, prepared.folder, prepared.documents)
+
+    def run_job(
+        self, name: str, job: dict[str, Any], extra_path: str | None = None
+    ) -> dict[str, Any]:
+        """Run the workers of a job; returns the layers that held them."""
         path = self.folder / "work" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         write_json(path, job)
-        self.launchers.run_job(path, self.devices, extra_path)
+        return self.launchers.run_job(path, self.devices, extra_path)
 
     def start_seconds(
         self, events: list[dict[str, Any]], scores: dict[str, Any]

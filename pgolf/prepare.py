@@ -112,5 +112,6 @@ class _DataStages:
                 self.say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
             stage.discard_work()
         self.seconds[name] = info["seconds"]
-        self.events.emit("stage", name, status=status, seconds=round(info["seconds"], 3))
+        seconds = round(info["seconds"], 3)
+        self.events.emit("stage", name, status=status, seconds=seconds, key=key)
         return stage.folder

@@ -85,7 +85,8 @@ def run_stage(
     if world.is_main:
         assert info is not None
         stage.discard_work()
-        context.events.emit("stage", name, status=status, seconds=round(info["seconds"], 3))
+        seconds = round(info["seconds"], 3)
+        context.events.emit("stage", name, status=status, seconds=seconds, key=stage.key)
         if status == "reused":
             say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
         if "score" in info:

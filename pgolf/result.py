@@ -21,6 +21,8 @@ CONTROL_LABELS = {
     TRACK_FIXED: "averaged weights before test-time training; not from the artifact",
     TRACK_ADAPTIVE: "the artifact evaluated in the same way without adapting",
 }
+# Begins a reason or note that comes from the auditor, not from the run itself.
+AUDIT = "Audit: "
 FAIR_CALIBRATION = ("training text", "none")
 
 # Two clocks round differently; more than this between a budget and its stages is a mistake.

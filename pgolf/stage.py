@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,10 @@ class Stage:
         if not self.folder.exists():
             return None
         try:
-            return _read_entry(self.folder)
+            info = _read_entry(self.folder)
+            with suppress(OSError):  # when it was last used; a cache may be readable only
+                os.utime(self.folder / DONE)
+            return info
         except _DamagedError as damage:
             fault = damage
         aside = self.folder.with_name(f"{self.key}.damaged-{time.time_ns()}")

@@ -22,12 +22,12 @@ SOURCES = [ROOT / "launch.py", *sorted(CODE.rglob("*.py"))]
 FOUNDATION = {
     *("errors", "files", "say", "events", "progress", "clock", "score", "protocols", "result"),
     *("distributed", "checkpoint", "hardware", "provenance", "signature", "stage", "container"),
-    *("workers",),
+    *("workers", "state"),
 }
 # What packages offer to each other: the data that passes between stages, and pure functions.
 PUBLIC = {
     *("data.manifest", "data.stream", "data.prefetch", "tokenizer.store", "train.schedule"),
-    *("ttt.adapted", "quant.codes"),
+    *("ttt.adapted", "quant.codes", "sandbox.run"),
 }
 # Nothing imports the first two; only they import the third.
 EDGES = {"cli", "launch", "pipeline"}
@@ -146,6 +146,7 @@ def uses(path: Path, module: str, attributes: set[str]) -> set[str]:
 
 def test_the_environment_is_read_in_few_places() -> None:
     readers = {"distributed", "provenance", "workers", "launchers", "launch"}
+    readers |= {"sweeps.slots", "sweeps.watch"}  # what a sweep tells its jobs
     for name, path in MODULES.items():
         found = uses(path, "os", {"environ", "getenv", "putenv"})
         assert not found or name in readers, f"{path}: os.{found}"

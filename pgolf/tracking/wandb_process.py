@@ -1,4 +1,4 @@
-"""The launcher's handle on the process that talks to wandb."""
+"""The launcher's handle on a process that talks to a tracker's library: wandb's, or another's."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ class WandbProcess:
     """A running `wandb_child.py`; every method returns within the time it is given.
 
     Args:
-        log: file for what wandb prints.
+        log: file for what it prints.
+        child: another script that answers in the same way.
+        more: further environment variables; None takes one away.
 
     Raises:
         OSError: the process cannot be started or the log not be written.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(
+        self, log: Path, child: Path | None = None, more: dict[str, str | None] | None = None
+    ) -> None:
+        changed = {**environment_with(QUIET), **(more or {})}
+        environment = {key: value for key, value in changed.items() if value is not None}
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as output:
             self._process = subprocess.Popen(
                 # -P: the folder of the script must not shadow other modules.
-                [sys.executable, "-P", str(CHILD)],
+                [sys.executable, "-P", str(child or CHILD)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                env=environment_with(QUIET),
+                env=environment,
                 start_new_session=True,
             )
 
@@ -52,7 +58,7 @@ class WandbProcess:
         try:
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         except ValueError:
-            return {"ok": False, "reason": "wandb ended without an answer"}
+            return {"ok": False, "reason": "its process ended without an answer"}
         return answer
 
     def send(self, message: dict[str, Any]) -> None:

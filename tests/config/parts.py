@@ -45,6 +45,7 @@ CONFIG: dict[str, Any] = {
     "scale": {"model_dim": 32},
     "hardware": {"_target_": "pgolf.hardware.Hardware", "device": "cpu"},
     "tracking": {"_target_": "pgolf.tracking.none.NoTracking"},
+    "audit": {"_target_": "pgolf.audit.auditor.Auditor", "mode": "none", "probes": []},
     "data": {"_target_": f"{PARTS}.Part"},
     "tokenizer": {"_target_": f"{PARTS}.Tokenizer", "vocab_size": 512},
     "model": {

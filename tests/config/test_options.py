@@ -17,7 +17,8 @@ from pgolf.hardware import Devices
 from pgolf.shipped import check_shippable
 from pgolf.signature import _fits, configuration_parameters
 
-FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent.name not in ("hydra", "conf"))
+# Options of the groups; those of sweeps and of Hydra itself: tests/sweeps.
+FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "sweep"))
 # What has to be given together: a source without a path, shards whose tokenizer is known, or more
 # GPUs than there are. Small sizes, since models are really built.
 COMPANIONS = {
@@ -79,7 +80,9 @@ def test_the_record_recipe_suits_hosts_of_1_2_and_8(workers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*FILES, CONF / "config.yaml", *CONF.glob("hydra/*.yaml")], ids=str
+    "path",
+    [*FILES, CONF / "config.yaml", *CONF.glob("sweep/*.yaml"), *CONF.glob("hydra/**/*.yaml")],
+    ids=str,
 )
 def test_every_file_says_first_what_it_is(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, str(ROOT / "launch.py")]
 PGOLF = [sys.executable, "-m", "pgolf.cli"]
 # Every stage for real, in seconds, on a text made here.
-TINY = ("debug=cpu", "tracking=none", "data=local", "tokenizer=bytes")
+TINY = ("debug=cpu", "tracking=none", "audit=none", "data=local", "tokenizer=bytes")
 TIMEOUT_S = 240
 
 
@@ -125,12 +125,12 @@ class Workspace:
     def launch(self, *overrides: str, **more: str | None) -> Done:
         return self.run(self.tiny(*overrides), **more)
 
-    def pgolf(self, *arguments: str | Path) -> Done:
-        return self.run([*PGOLF, *map(str, arguments)])
+    def pgolf(self, *arguments: str | Path, **more: str | None) -> Done:
+        return self.run([*PGOLF, *map(str, arguments)], **more)
 
-    def answer(self, *arguments: str | Path) -> Any:
+    def answer(self, *arguments: str | Path, **more: str | None) -> Any:
         """What a pgolf subcommand prints with --json: one line and nothing else."""
-        done = self.pgolf(*arguments, "--json")
+        done = self.pgolf(*arguments, "--json", **more)
         assert done.code == 0, done.text
         assert done.stdout.count("\n") == 1, done.stdout
         return json.loads(done.stdout)

@@ -80,9 +80,9 @@ def test_events_hold_the_numbers_of_the_result(first: Done) -> None:
 
 
 def test_every_second_is_charged_to_a_budget(first: Done) -> None:
-    """From the first stage's start to the result nearly all time lies in some budget."""
+    """From the launcher's start to the result nearly all time lies in some budget."""
     charged = sum(budget["charged_s"] for budget in first.result["budgets"])
-    begin = first.events("stage")[0]["time"]
+    begin = first.events("meter")[0]["started"]
     wall = (first.folder / "result.json").stat().st_mtime - begin
     print(f"charged {charged:.2f} s of {wall:.2f} s")
     assert -0.5 < wall - charged < 3.0

@@ -31,11 +31,14 @@ def raw_records(content: bytes) -> list[bytes]:
     return records
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """`{history: [...], summary: {...}, run: {...}}` of the one offline run below `folder`."""
+def read_run(folder: Path, kind_of_run: str = "offline-run") -> dict[str, Any]:
+    """`{history: [...], summary: {...}, run: {...}}` of the one offline run below `folder`.
+
+    An online one has such a file, too: `kind_of_run="run"`.
+    """
     from wandb.proto import wandb_internal_pb2
 
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    (path,) = folder.glob(f"wandb/{kind_of_run}-*/run-*.wandb")
     found: dict[str, Any] = {"history": [], "summary": {}, "run": {}}
     for payload in raw_records(path.read_bytes()):
         record = wandb_internal_pb2.Record()

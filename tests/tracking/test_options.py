@@ -5,19 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra.utils import instantiate
 
-from pgolf.signature import check_arguments
+from pgolf.config import compose
+from pgolf.errors import UserError
+from pgolf.tracking.several import SeveralTracking
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "tracking"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
 def test_option_fits_its_class(name):
-    option = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    values = {key: value for key, value in option.items() if not key.startswith("_")}
-    check_arguments("tracking", option["_target_"], values)
-    sink = instantiate(option, print)
+    sink = instantiate(compose([f"tracking={name}"])["tracking"], print)
     sink.check()
     assert all(callable(getattr(sink, method)) for method in ("start", "log", "finish"))
+
+
+def test_several_takes_settings_of_each_and_checks_them():
+    chosen = ["tracking=several", "tracking.sinks=[wandb,tensorboard]"]
+    config = compose([*chosen, "tracking.wandb.project=golf"])["tracking"]
+    assert config["wandb"]["project"] == "golf" and config["sinks"] == ["wandb", "tensorboard"]
+    with pytest.raises(UserError, match=r"tracking\.trackio\.foldr.*did you mean folder"):
+        compose([*chosen, "+tracking.trackio.foldr=x"])
+    with pytest.raises(UserError, match="mlflow"):
+        compose(["tracking=several", "tracking.sinks=[mlflow]"])
+    with pytest.raises(UserError, match="name some of wandb"):
+        SeveralTracking(print, sinks=[], wandb={}, trackio={}, tensorboard={})

@@ -1,0 +1,90 @@
+"""Sends W&B runs that were logged offline, later: which there are, and `wandb sync` for each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pgolf.errors import UserError
+from pgolf.provenance import environment_with
+from pgolf.tracking.wandb_account import Account, find_account, probe
+from pgolf.tracking.wandb_process import QUIET
+
+PROBE_TIMEOUT_S = 8.0
+MARK = ".pgolf-synced"  # in the offline run's folder; names the server
+OFFLINE = "wandb/offline-run-*"
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    """Folders of offline W&B runs in a run folder, or in all run folders below a folder."""
+    found = {path for pattern in (OFFLINE, f"**/{OFFLINE}") for path in folder.glob(pattern)}
+    return sorted(path for path in found if any(path.glob("*.wandb")))
+
+
+def run_folder_of(offline: Path) -> Path:
+    return offline.parent.parent
+
+
+def is_finished(offline: Path) -> bool:
+    """Whether the run that it belongs to has a result: others may still be writing."""
+    return (run_folder_of(offline) / "result.json").is_file()
+
+
+def is_sent(offline: Path, server: str) -> bool:
+    """Whether it has been sent to this server."""
+    mark = offline / MARK
+    return mark.is_file() and mark.read_text(encoding="utf-8").strip() == server
+
+
+def usable_account() -> Account:
+    """The account to send to.
+
+    Raises:
+        UserError: no key, or the server does not answer.
+    """
+    account = find_account()
+    if not account.usable:
+        raise UserError(
+            f"there is no API key for {account.url}: run `wandb login` or set WANDB_API_KEY"
+        )
+    fault = probe(account, PROBE_TIMEOUT_S)
+    if fault is not None:
+        raise UserError(
+            f"W&B at {account.url} cannot be used: {fault}; check the network, the key and "
+            "WANDB_BASE_URL"
+        )
+    return account
+
+
+def send(offline: Path, account: Account, timeout_s: float) -> str | None:
+    """Send one run with `wandb sync`; returns what went wrong, or None."""
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "wandb",
+        "sync",
+        "--yes",
+        "--include-synced",
+        str(offline),
+    ]
+    defaults = {**QUIET, "WANDB_BASE_URL": account.url}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment_with(defaults),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {timeout_s:g} s"
+    if done.returncode != 0 or "ERROR" in done.stdout.upper():
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        return lines[-1] if lines else f"wandb sync ended with code {done.returncode}"
+    (offline / MARK).write_text(f"{account.url}\n", encoding="utf-8")
+    return None
