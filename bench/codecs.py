@@ -17,7 +17,7 @@ from typing import Any
 
 import record
 import torch
-from container_size import DEFAULT, MODEL, read_published
+from container_size import DEFAULT, MODEL
 
 from pgolf.artifact import read_artifact, write_artifact
 from pgolf.census import entropy_bytes
@@ -28,6 +28,7 @@ from pgolf.codec.pergroup_codec import PerGroupCodec
 from pgolf.codec.zstd_codec import ZstdCodec
 from pgolf.quant.codes import Codes
 from pgolf.shipped import write_code
+from pgolf.upstream.weights import read_weights
 
 CODECS: dict[str, Any] = {
     "brotli": BrotliCodec(),
@@ -95,7 +96,7 @@ def main() -> int:
         print(json.dumps({"skipped": reason}) if options.json else f"skipped: {reason}")
         return 0
     is_published = options.file.suffix == ".ptz"
-    codes = read_published(options.file) if is_published else read_artifact(options.file).codes
+    codes = read_weights(options.file).codes if is_published else read_artifact(options.file).codes
     codes = Codes({n: v for n, v in codes.tensors.items() if n.startswith(options.part)})
     entropy = sum(entropy_bytes(codes).values())
     figures: dict[str, Any] = {}

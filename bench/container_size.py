@@ -7,7 +7,6 @@ both sides use brotli 11. What comes back from the container is compared with wh
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 import tempfile
@@ -15,18 +14,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import brotli
-import numpy as np
 import record
 import torch
 
 from pgolf.artifact import read_artifact, write_artifact
 from pgolf.census import describe
 from pgolf.codec.brotli_codec import BrotliCodec
-from pgolf.quant.codes import Codes, IntTensor
+from pgolf.upstream.weights import read_weights
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "v15_h100.int6.ptz"
-SHUFFLE_HEADER = 5  # bytes: a mark and the stride, before the shuffled data
 MODEL = {
     "_target_": "pgolf.model.recurrent.RecurrentGPT", "vocab_size": 8192, "num_layers": 11,
     "model_dim": 512, "num_heads": 8, "num_kv_heads": 4, "rope_dims": 16, "train_seq_len": 2048,
@@ -34,25 +30,8 @@ MODEL = {
 }  # fmt: skip
 
 
-def read_published(path: Path) -> Codes:
-    """Codes, scales and fp16 tensors of a published artifact."""
-    shuffled = np.frombuffer(brotli.decompress(path.read_bytes()), np.uint8)[SHUFFLE_HEADER:]
-    data = np.empty_like(shuffled)
-    data[0::2], data[1::2] = np.split(shuffled, [(len(shuffled) + 1) // 2])
-    saved = torch.load(io.BytesIO(data.tobytes()), weights_only=True)
-    weights, kinds = saved["w"], saved["m"]
-    tensors: dict[str, IntTensor | torch.Tensor] = {}
-    for name, kind in kinds.items():
-        if name in weights:
-            tensors[name] = weights[name]
-        else:
-            bits = int(kind.partition("(int")[2].rstrip(")"))
-            tensors[name] = IntTensor(weights[f"{name}.q"], weights[f"{name}.scale"], bits)
-    return Codes(tensors)
-
-
 def measure(path: Path) -> dict[str, Any]:
-    codes = read_published(path)
+    codes = read_weights(path).codes
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         ours = write_artifact(

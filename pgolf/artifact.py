@@ -282,8 +282,12 @@ def check_targets(config: Any, file: Path) -> None:
             check_targets(value, file)
 
 
-def build_model(artifact: Artifact) -> nn.Module:
+def build_model(artifact: Artifact, device: str = "meta") -> nn.Module:
     """The model with the dequantized weights, on the CPU, ready for evaluation.
+
+    Args:
+        device: where initial values are drawn, which are overwritten: "meta" draws none, but makes
+            torch import its compiler, which takes longer than drawing those of a small model.
 
     Raises:
         UserError: the configuration's class is not pgolf's, or the weights do not fit it.
@@ -293,8 +297,7 @@ def build_model(artifact: Artifact) -> nn.Module:
         raise malformed(file, "the model's configuration has no _target_")
     check_targets(artifact.model_config, file)
     try:
-        # Without memory: initial values would be drawn only to be overwritten.
-        with torch.device("meta"):
+        with torch.device(device):
             model: nn.Module = instantiate(artifact.model_config, _convert_="all")
         dtypes = {name: value.dtype for name, value in model.state_dict().items()}
         cast = {name: value.to(dtypes.get(name, value.dtype)) for name, value in weights.items()}

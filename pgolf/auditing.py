@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import platform
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pgolf.audit.auditor import Auditor
 from pgolf.audit.finding import FILE, Verdict
-from pgolf.audit.subject import DataFolder, ScoredSlice, Subject
+from pgolf.audit.subject import DataFolder, Subject
 from pgolf.config import CONF, load_config
 from pgolf.errors import UserError
 from pgolf.events import read_events
 from pgolf.files import sha256_file
-from pgolf.shipped import CODE_FILE, adapts_while_scoring, write_code
+from pgolf.result import validate_result
+from pgolf.shipped import CODE_FILE, ROOT, code_fingerprint, shipped_files, strip
+from pgolf.slices import Slices
 
 MODEL_FILE = "model.pgolf"
-# A chunk of a method that adapts, in windows: short, so that a short text has several.
-CHUNK_WINDOWS = 1
-LATER = "the run's own chunk length: a short text was adapted to in chunks of {} tokens"
+# What every finished run leaves, besides its artifact.
+RECORDS = ("result.json", "config.yaml", "events.jsonl", "provenance.json")
 
 
 def open_auditor(mode: str) -> Auditor:
@@ -44,16 +46,18 @@ def open_auditor(mode: str) -> Auditor:
 def open_subject(
     path: Path, data: Path | None = None, rescore: Callable[[], dict[str, Any]] | None = None
 ) -> Subject:
-    """A run folder or an artifact folder.
+    """A run folder, perhaps damaged or not finished, or an artifact folder.
 
     Args:
         data: a prepared folder, of shards with a manifest; a run knows its own.
         rescore: scores the run's artifact again; see `Subject`.
 
     Raises:
-        UserError: it is neither, or a record in it cannot be read.
+        UserError: it is neither, or `data` is no prepared folder.
     """
-    if (path / "result.json").is_file():
+    if data is not None and not (data / "manifest.json").is_file():
+        raise UserError(f"--data {data}: no manifest.json; name a folder of prepared shards")
+    if any((path / name).is_file() for name in RECORDS):
         return open_run(path, data, rescore)
     if (path / MODEL_FILE).is_file():
         folder = None if data is None else open_data(data)
@@ -69,31 +73,72 @@ def open_run(
     folder: Path, data: Path | None, rescore: Callable[[], dict[str, Any]] | None
 ) -> Subject:
     """All that a run folder has, and the data that it used if they are still there."""
-    result, log = _json(folder / "result.json"), folder / "events.jsonl"
-    assert result is not None
-    config = load_config(folder) if (folder / "config.yaml").is_file() else None
+    damaged = [f"{name} is missing" for name in RECORDS if not (folder / name).is_file()]
+    result = _record(folder / "result.json", damaged)
+    config = _configuration(folder, damaged)
+    facts = _record(folder / "provenance.json", damaged)
+    if result is not None:
+        try:
+            validate_result(result)
+        except UserError as error:
+            damaged.append(str(error))
     artifact = folder / "artifact" if (folder / "artifact").is_dir() else None
-    used = ((result.get("provenance") or {}).get("data") or {}) if data is None else {}
-    shards = data or (Path(used["folder"]) if used.get("folder") else None)
-    there = shards is not None and (shards / "manifest.json").is_file()
-    if data is not None and not there:
-        raise UserError(f"--data {data}: no manifest.json; name a folder of prepared shards")
-    documents = Path(used["documents"]) if used.get("documents") else None
-    text = open_data(shards, documents) if shards is not None and there else None
+    if artifact is None:
+        damaged.append("artifact/ is missing")
+    log, events = folder / "events.jsonl", list[dict[str, Any]]()
+    if log.is_file():
+        events = [event for event in read_events(log) if isinstance(event, dict)]
+        lines = sum(1 for line in log.read_bytes().splitlines() if line.strip())
+        if lines != len(events):
+            damaged.append(f"events.jsonl: {lines - len(events)} of {lines} lines cannot be read")
+    text = _data_of(result, data, damaged)
     ready = artifact is not None and text is not None and config is not None
+    slices = Slices(artifact, text, config) if ready else None  # type: ignore[arg-type]
     return Subject(
         kind="run",
         folder=folder,
         result=result,
-        events=list(read_events(log)) if log.is_file() else [],
+        events=events,
         config=config,
-        provenance=_json(folder / "provenance.json"),
+        provenance=facts,
         artifact=artifact,
         data=text,
-        slices=Slices(artifact, text, config) if ready else None,  # type: ignore[arg-type]
+        slices=slices,
         rescore=rescore,
-        code_is_here=lambda: _same_code(artifact, config),
+        code_is_here=lambda: _same_code(artifact, config, result),
+        state_of_artifact=None if slices is None else slices.state,
+        times_scored=None if slices is None else slices.times_scored,
+        damaged=damaged,
     )
+
+
+def _data_of(
+    result: dict[str, Any] | None, data: Path | None, damaged: list[str]
+) -> DataFolder | None:
+    """The shards and documents that a run used, or those that are named instead."""
+    facts = (result or {}).get("provenance")
+    used = facts.get("data") if isinstance(facts, dict) else None
+    used = used if data is None and isinstance(used, dict) else {}
+    shards = data or (Path(used["folder"]) if used.get("folder") else None)
+    if shards is None or not (shards / "manifest.json").is_file():
+        damaged.append(f"the data are gone: {shards or 'no folder is named'}; use --data FOLDER")
+        return None
+    found = open_data(shards, Path(used["documents"]) if used.get("documents") else None)
+    try:
+        missing = [
+            file.path
+            for split in (found.manifest.validation, found.manifest.training)
+            for shard in split.shards
+            for file in shard.files()
+            if not (shards / file.path).is_file()
+        ]
+    except (UserError, KeyError, TypeError) as error:
+        damaged.append(f"{shards / 'manifest.json'} cannot be read: {error}")
+        return None
+    if missing:
+        damaged.append(f"{len(missing)} files of {shards} are missing, e.g. {missing[0]}")
+        return None
+    return found
 
 
 def open_data(folder: Path, documents: Path | None = None) -> DataFolder:
@@ -120,80 +165,6 @@ def artifact_record(folder: Path) -> dict[str, dict[str, Any]]:
         path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
         for path in sorted(folder.iterdir())
     }
-
-
-class Slices:
-    """Scorers of an artifact over the first tokens of some documents.
-
-    Args:
-        artifact: folder of the shipped files.
-        data: gives the text.
-        config: of the run; None: plain windows of the model's training length.
-    """
-
-    def __init__(self, artifact: Path, data: DataFolder, config: dict[str, Any] | None) -> None:
-        self.artifact, self.data, self.config = artifact, data, config
-        self._read: Any = None
-
-    def __call__(self, num_tokens: int) -> list[ScoredSlice]:
-        """The fixed predictor, or the method that adapts while scoring."""
-        ids = self.data.tokens("validation")[:num_tokens].astype(np.int64)
-        evaluator, seq_len, stride = self._evaluator()
-        config = self.config
-        if config is None or not adapts_while_scoring(config):
-            from pgolf.scorers import ArtifactScorer
-
-            model = self.build()
-            edges = [*range(seq_len, len(ids), stride)] or [len(ids) // 2]
-            return [ScoredSlice("artifact", lambda: ArtifactScorer(model, evaluator), ids, edges)]
-        return self._adaptive(config, evaluator, ids, seq_len)
-
-    def _adaptive(
-        self, config: dict[str, Any], evaluator: Any, ids: np.ndarray, seq_len: int
-    ) -> list[ScoredSlice]:
-        from pgolf.scorers import AdaptiveScorer, ArtifactScorer
-
-        method, model = config["ttt"], self.build()
-        fixed = ScoredSlice(
-            "artifact without adapting", lambda: ArtifactScorer(model, evaluator), ids,
-            [*range(seq_len, len(ids), seq_len)],
-        )  # fmt: skip
-        if "chunk_tokens" not in method or "batch_docs" in method:
-            note = "the method that adapts to documents, in whose order of scoring FLIP is not run"
-            return [ScoredSlice(fixed.name, fixed.open, ids, fixed.borders, [note])]
-        chunk = min(int(method["chunk_tokens"]), max(seq_len, len(ids) // 3))
-        settings = {**method, "chunk_tokens": chunk, "seq_len": min(method["seq_len"], chunk)}
-        left = [] if chunk == method["chunk_tokens"] else [LATER.format(chunk)]
-
-        def scorer() -> AdaptiveScorer:
-            ttt = instantiate(settings, _convert_="all")
-            return AdaptiveScorer(self.build, evaluator, ttt)
-
-        name = str(method["_target_"]).rpartition(".")[2]
-        borders = [*range(chunk, len(ids), chunk)]
-        return [fixed, ScoredSlice(name, scorer, ids, borders, left)]
-
-    def build(self) -> Any:
-        """The model from the artifact's bytes, which are decoded once."""
-        import torch
-
-        from pgolf.artifact import build_model, read_artifact
-
-        if self._read is None:
-            # For a text this short; threads that wait for each other made it thirty times slower.
-            torch.set_num_threads(1)
-            self._read = read_artifact(self.artifact)
-        return build_model(self._read)
-
-    def _evaluator(self) -> tuple[Any, int, int]:
-        if self.config is not None:
-            evaluator = instantiate(self.config["eval"], _convert_="all")
-        else:
-            from pgolf.eval.standard import StandardEvaluator
-
-            evaluator = StandardEvaluator(seq_len=256, batch_seqs=1)
-        seq_len = int(evaluator.seq_len)
-        return evaluator, seq_len, int(getattr(evaluator, "stride", seq_len))
 
 
 def audit(
@@ -224,21 +195,69 @@ def audit(
 
 def read_audit(folder: Path) -> dict[str, Any] | None:
     """The content of a run folder's audit.json, None where there is none."""
-    return _json(folder / FILE)
+    return _record(folder / FILE, [])
 
 
-def _same_code(artifact: Path | None, config: dict[str, Any] | None) -> bool | None:
+def _same_code(
+    artifact: Path | None, config: dict[str, Any] | None, result: dict[str, Any] | None
+) -> bool | None:
+    """Whether the shipped code is what this pgolf ships; None where it cannot be said."""
     if artifact is None or config is None or not (artifact / CODE_FILE).is_file():
         return None
-    with tempfile.TemporaryDirectory() as temporary:
-        write_code(Path(temporary), config)
-        return sha256_file(Path(temporary) / CODE_FILE) == sha256_file(artifact / CODE_FILE)
+    shipped = _members(artifact / CODE_FILE)
+    here = {
+        str(path.relative_to(ROOT)): strip(path.read_text(encoding="utf-8")).encode("utf-8")
+        for path in shipped_files(config)
+    }
+    if here == shipped:
+        return True
+    facts = (result or {}).get("provenance") or {}
+    # The same sources, and the same Python to strip them: another version of pgolf did not do it.
+    same = facts.get("code_sha256") == code_fingerprint(config)
+    return False if same and facts.get("python") == platform.python_version() else None
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _members(path: Path) -> dict[str, bytes] | None:
+    """Names and contents of a zip file, None where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, zlib.error):
+        return None
+
+
+def _configuration(folder: Path, damaged: list[str]) -> dict[str, Any] | None:
+    path = folder / "config.yaml"
     if not path.is_file():
         return None
     try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): it cannot be audited") from error
+        found = load_config(folder)
+    except Exception as error:  # YAML has many ways to be none
+        damaged.append(f"config.yaml cannot be read: {type(error).__name__}")
+        return None
+    parts = ("ttt", "eval", "model", "codec")
+    missing = [key for key in parts if not _has_target(found, key)]
+    if missing:
+        damaged.append(f"config.yaml has no {', '.join(missing)}")
+        return None
+    return found
+
+
+def _has_target(config: Any, group: str) -> bool:
+    part = config.get(group) if isinstance(config, dict) else None
+    return isinstance(part, dict) and "_target_" in part
+
+
+def _record(path: Path, damaged: list[str]) -> dict[str, Any] | None:
+    """A JSON object; what is wrong with it is added to `damaged`."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        damaged.append(f"{path.name} is not JSON: {error}")
+        return None
+    if not isinstance(found, dict):
+        damaged.append(f"{path.name} is no object")
+        return None
+    return found

@@ -23,6 +23,7 @@ from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
 from pgolf.protocols import AdaptiveTTT, DocumentTTT, Evaluator
 from pgolf.score import Score
+from pgolf.state import state_of
 
 
 def evaluate(context: Context) -> None:
@@ -55,8 +56,12 @@ def evaluate(context: Context) -> None:
     if job["ttt"] is not None:
         scores |= adapt_and_score(context, model, stream, evaluator)
     else:
+        before = state_of(model)
         with phase(context, "final", "evaluate"):
             score = evaluator.evaluate(model, stream, world)
+        # Nothing learns here: the auditor compares both, and with the artifact's.
+        states = {"before": float(before), "after": float(state_of(model))}
+        context.events.emit("state", "evaluate", name="final", **states)
         scores |= measured(context, "final", score)
     if world.is_main:
         write_json(Path(job["output"]), scores)

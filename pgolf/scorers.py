@@ -48,7 +48,7 @@ class ArtifactScorer:
         """Score everything so far anew, by the same windows, and give what is new."""
         before = len(self._ids) - 1
         self._ids += ids.tolist()
-        log_probs, nats = self._score(_stream(self._ids))
+        log_probs, nats = self._score(stream_of(self._ids))
         return Fed(log_probs[before:], nats[before:])
 
     def _score(self, stream: TokenStream) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +97,7 @@ class Recorder(nn.Module):
         nll_BN = cast(Model, self.asked).nll(ids_BT, targets_BN)
         predictor = cast(Predictor, getattr(self.asked, "predictor", self.asked))
         logits_BNV = predictor.logits(ids_BT, targets_BN.size(1))
-        log_p = logits_BNV.detach().double().log_softmax(-1).flatten(0, 1)
-        self.log_probs.append(log_p.float().numpy())
+        self.log_probs.append(distributions(logits_BNV))
         self.nats.append(nll_BN.detach().double().flatten().numpy())
         return nll_BN
 
@@ -143,7 +142,12 @@ class _RecordedEvaluator:
         return np.concatenate(log_probs)[:count], np.concatenate(nats)[:count]
 
 
-def _stream(ids: list[int]) -> TokenStream:
+def distributions(logits_BNV: Tensor) -> np.ndarray:
+    """What logits say of each position: logarithms of probabilities, fp32 [B * N, V]."""
+    return logits_BNV.detach().double().log_softmax(-1).flatten(0, 1).float().cpu().numpy()
+
+
+def stream_of(ids: list[int]) -> TokenStream:
     return TokenStream(np.array(ids, np.uint16), np.ones(len(ids), np.uint16))
 
 

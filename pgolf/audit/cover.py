@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pgolf.audit.documents import starts_of
+import numpy as np
+
+from pgolf.audit.documents import spans, starts_of
 from pgolf.audit.finding import Finding
 from pgolf.audit.probe import failed, passed, undecided
 from pgolf.audit.subject import DataFolder, Subject
@@ -13,6 +15,8 @@ from pgolf.data.manifest import File
 
 OFFICIAL_DOCUMENTS = 50_000
 READ_BYTES = 1 << 20
+# Documents of so few tokens may well be alike; some others may be, in text that nobody cleaned.
+SHORT, MOST_REPEATED, MOST_REPEATED_SHARE = 16, 2, 0.02
 
 
 class Cover:
@@ -31,7 +35,13 @@ class Cover:
         """Files, then documents, then the score."""
         if subject.data is None:
             return undecided(self, "The validation tokens are not there.", "what was scored")
-        wrong = self._files(subject.data) or self._text(subject.data) or self._score(subject)
+        wrong = (
+            self._files(subject.data)
+            or self._text(subject.data)
+            or self._repeats(subject.data)
+            or self._score(subject)
+            or self._positions(subject)
+        )
         if wrong is not None:
             return wrong
         data, left = subject.data, []
@@ -41,6 +51,8 @@ class Cover:
             left.append("whether the shards have all raw documents, which are not there")
         if subject.result is None:
             left.append("a score: there is no result")
+        if subject.times_scored is None:
+            left.append("which positions the windows score")
         num_tokens, documents = len(data.tokens("validation")), data.manifest.validation
         return passed(
             self, f"All {num_tokens - 1:,} validation tokens are scored.", left,
@@ -100,6 +112,40 @@ class Cover:
                 documents=num_documents, expected_documents=raw, position=len(ids),
             )  # fmt: skip
         return None
+
+    def _repeats(self, data: DataFolder) -> Finding | None:
+        """Sources drop documents that came before: many that come again were put there."""
+        ids, seen = data.tokens("validation"), dict[bytes, int]()
+        repeated: list[tuple[int, int]] = []
+        starts = starts_of(ids, data.bos_id)
+        for number, (start, end) in enumerate(spans(starts, len(ids))):
+            if end - start <= SHORT:
+                continue
+            key = hashlib.sha256(ids[start:end].tobytes()).digest()
+            if (first := seen.setdefault(key, number)) != number:
+                repeated.append((first, number))
+        if len(repeated) <= max(MOST_REPEATED, MOST_REPEATED_SHARE * len(starts)):
+            return None
+        first, again = repeated[0]
+        return failed(
+            self, f"{len(repeated):,} of {len(starts):,} validation documents are repeated.",
+            repeated=len(repeated), first_document=first, again_document=again,
+            position=int(starts[again]),
+        )  # fmt: skip
+
+    def _positions(self, subject: Subject) -> Finding | None:
+        """Every position is scored by one window, by the evaluator that the run names."""
+        if subject.times_scored is None or subject.data is None:
+            return None
+        times = subject.times_scored(len(subject.data.tokens("validation")) - 1)
+        wrong = np.flatnonzero(times != 1)
+        if not len(wrong):
+            return None
+        first = int(wrong[0])
+        return failed(
+            self, f"Position {first} is scored {times[first]} times, {len(wrong):,} are not once.",
+            position=first, times=int(times[first]), positions=len(wrong),
+        )  # fmt: skip
 
     def _score(self, subject: Subject) -> Finding | None:
         final = ((subject.result or {}).get("bpb") or {}).get("final")

@@ -14,6 +14,8 @@ from pgolf.audit.subject import DataFolder, Subject
 # Tokens of a window, which is looked for in training; the multiplier of its hash is odd.
 WINDOW, MULTIPLIER = 32, np.uint64(0x9E3779B97F4A7C15)
 SHORT = 16  # documents of fewer tokens are alike by chance
+# Shares of a document's windows: most of it, nearly all; and of documents that may be copies.
+MOSTLY, NEARLY_ALL, COPIED = 0.5, 0.8, 0.25
 
 
 class Disjoint:
@@ -21,7 +23,8 @@ class Disjoint:
 
     Args:
         max_training_tokens: looked at, from the beginning; null: all.
-        near: also count validation documents most of whose text is in a training document.
+        near: look at all windows of the text for documents most of which is in training; else at
+            a sample that the text itself decides, so that equal text has equal samples.
         most_near: share of validation documents that may be so before somebody has to look.
     """
 
@@ -55,10 +58,6 @@ class Disjoint:
         shared = self._texts(data)
         if shared is not None:
             return shared
-        if not self.near:
-            left.append("documents that are nearly the same")
-            what = f"None of {len(known):,} validation documents is a training document."
-            return passed(self, what, left, documents=len(known))
         return self._near(validation, training, bos, left)
 
     def _texts(self, data: DataFolder) -> Finding | None:
@@ -78,21 +77,32 @@ class Disjoint:
     def _near(
         self, validation: np.ndarray, training: np.ndarray, bos: int, left: list[str]
     ) -> Finding:
-        seen = np.unique(_windows(training))
-        hit = np.isin(_windows(validation), seen)
+        places = _places(validation, self.near)
+        seen = np.unique(_windows(training, _places(training, self.near)))
+        hit = np.isin(_windows(validation, places), seen)
         starts = starts_of(validation, bos)
+        first = np.searchsorted(places, starts)
+        last = np.searchsorted(places, np.append(starts[1:], len(validation)) - WINDOW)
         shares = [
-            float(hit[a : max(a + 1, b - WINDOW)].mean()) if b - a > WINDOW else 0.0
-            for a, b in spans(starts, len(validation))
+            float(hit[a:b].mean()) if b > a else 0.0 for a, b in zip(first, last, strict=True)
         ]
-        near = [number for number, share in enumerate(shares) if share > 0.5]
-        witness = {"documents": len(starts), "near": len(near), "first_near": near[:1]}
+        near = [number for number, share in enumerate(shares) if share > MOSTLY]
+        copies = [number for number, share in enumerate(shares) if share > NEARLY_ALL]
+        witness = {
+            "documents": len(starts), "near": len(near), "first_near": near[:1],
+            "nearly_whole": len(copies),
+        }  # fmt: skip
+        if len(copies) > COPIED * len(starts):
+            what = f"{len(copies):,} of {len(starts):,} validation documents are in training text."
+            return failed(self, what, left, first_copy=copies[0], **witness)
         if len(near) > self.most_near * len(starts):
             what = (
                 f"{len(near):,} of {len(starts):,} validation documents are mostly in training: "
                 "copies, or text that repeats itself."
             )
             return undecided(self, what, *left, "which of the two it is", **witness)
+        if not self.near:
+            left.append("documents that are nearly the same, but for a sample of their windows")
         what = (
             f"None of {len(starts):,} validation documents is a training document; {len(near):,} "
             "are mostly in one."
@@ -119,12 +129,20 @@ def _overlap(known: dict[bytes, int], training: np.ndarray, bos: int) -> int:
     return len(known.keys() & set(_keys(training, bos)))
 
 
-def _windows(ids: np.ndarray) -> np.ndarray:
-    """A hash of the tokens from each place on, uint64 [n - WINDOW + 1]."""
-    if len(ids) < WINDOW:
-        return np.zeros(0, np.uint64)
-    hashes = np.zeros(len(ids) - WINDOW + 1, np.uint64)
+def _places(ids: np.ndarray, all_of_them: bool) -> np.ndarray:
+    """Where windows begin: everywhere, or where the hash of a pair of tokens is one of sixteen."""
+    count = max(0, len(ids) - WINDOW + 1)
+    if all_of_them or count < 1:
+        return np.arange(count)
+    a, b = (ids[offset : offset + count].astype(np.uint32) for offset in (0, 1))
+    mixed = (a * np.uint32(40503) + b) * np.uint32(2654435761)
+    return np.flatnonzero(mixed >> np.uint32(28) == 0)
+
+
+def _windows(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A hash of the tokens from each place on, uint64 [places]."""
+    hashes = np.zeros(len(places), np.uint64)
     for offset in range(WINDOW):
-        part = ids[offset : offset + len(hashes)].astype(np.uint64)
+        part = ids[places + offset].astype(np.uint64)
         hashes = hashes * MULTIPLIER + part + np.uint64(1)
     return hashes

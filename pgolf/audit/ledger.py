@@ -13,6 +13,8 @@ from pgolf.signature import methods
 
 FAIR = ("training text", "none")
 RELATIVE = 1e-9
+# Of norms that two devices add up in another order.
+OTHER_DEVICE = 1e-4
 
 
 class Ledger:
@@ -29,19 +31,25 @@ class Ledger:
             *self._before_scoring(subject, config),
             *self._calibration(result),
             *self._running_total(subject, config, result),
+            *self._parts(subject, result),
+            *self._states(subject),
             *self._own_words(result),
         ):
             return wrong
-        rows = subject.named("ttt_curve")
-        if not rows:
-            return passed(self, "Nothing learns from validation text.", ttt=_ttt(config))
-        if result["provenance"].get("calibration") is None:
-            what = "The run does not say what its quantizer was calibrated on."
-            return undecided(self, what, "text of the calibration")
+        missing = self._missing(subject, config, result)
+        if missing:
+            return undecided(self, f"The run does not say {' and '.join(missing)}.", *missing)
+        parts, left = subject.named("ttt_part"), ["state of an optimizer, which no score can see"]
+        if subject.state_of_artifact is None:
+            left.append("whether the weights of the first score are those of the artifact")
+        if not parts:
+            what = "Nothing learns from validation text; no weight changed while it was scored."
+            return passed(self, what, left, ttt=_ttt(config))
         return passed(
-            self, f"{len(rows):,} parts are scored once, in order, each before it is learned from.",
-            ["state around each score, beyond what the ledger of the evaluation enforces"],
-            parts=len(rows), tokens=rows[-1]["tokens"], ttt=_ttt(config),
+            self,
+            f"{len(parts):,} parts are scored once, in order, each before it is learned from.",
+            left, parts=len(parts), tokens=parts[-1]["tokens"], ttt=_ttt(config),
+            state_before_first=parts[0]["states"]["before"],
         )  # fmt: skip
 
     def _before_scoring(self, subject: Subject, config: dict[str, Any]) -> Iterator[Finding]:
@@ -88,21 +96,76 @@ class Ledger:
                     position=row["tokens"], after=before,
                 )  # fmt: skip
             before = row["tokens"]
-        part = config["ttt"].get("chunk_tokens")
-        in_order = "documents" not in methods(config["ttt"]["_target_"])
-        expected = -(-int(final["tokens"]) // part) if part and in_order else None
-        by_document = config["ttt"].get("batch_docs") is not None
-        if expected is not None and not by_document and len(rows) != expected:
-            yield failed(
-                self, f"{len(rows):,} parts are recorded, the text has {expected:,}.",
-                parts=len(rows), expected_parts=expected,
-            )  # fmt: skip
         for key in ("tokens", "bpb"):
             if abs(rows[-1][key] - final[key]) > RELATIVE * abs(final[key]):
                 yield failed(
                     self, "The running total does not end at the score.", key=key,
                     running=rows[-1][key], reported=final[key],
                 )  # fmt: skip
+
+    def _parts(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        """Each part goes on where the one before ended, and their nats add up to the score."""
+        end, nats, rows = 0, 0.0, subject.named("ttt_part")
+        for number, row in enumerate(rows):
+            if row["part"] != number or row["begin"] != end or row["tokens"] <= end:
+                yield failed(
+                    self, f"Part {row['part']} is scored again or out of order.",
+                    part=row["part"], position=row["begin"], after=end,
+                )  # fmt: skip
+            end, nats = row["tokens"], nats + row["nats"]
+        final = result["bpb"].get("final")
+        if not rows or final is None:
+            return
+        for key, found in (("tokens", end), ("nats", nats)):
+            if abs(found - final[key]) > RELATIVE * abs(final[key]):
+                yield failed(
+                    self, "The parts do not add up to the score.", key=key, parts=found,
+                    reported=final[key],
+                )  # fmt: skip
+
+    def _states(self, subject: Subject) -> Iterator[Finding]:
+        """Weights and buffers before and after each score, and before the very first."""
+        recorded = [row for row in subject.named("ttt_part") if row["states"] is not None]
+        for row in recorded:
+            states = row["states"]
+            pairs = ((states["before"], states["after"]), states["predictor"])
+            for before, after in pairs:
+                if before != after:
+                    yield failed(
+                        self, f"State changed while part {row['part']} was scored.",
+                        part=row["part"], position=row["begin"], norm_before=before,
+                        norm_after=after,
+                    )  # fmt: skip
+        firsts = [(row["states"]["opened"], row["states"]["before"]) for row in recorded[:1]]
+        for event in subject.named("state"):
+            firsts.append((event["before"], event["after"]))
+        for opened, before in firsts:
+            if opened != before:
+                yield failed(
+                    self, "Weights changed before the first score was made, or while it was.",
+                    position=0, norm_before=opened, norm_after=before,
+                )  # fmt: skip
+        if not firsts or subject.state_of_artifact is None:
+            return
+        shipped = subject.state_of_artifact()
+        for opened, _ in firsts:
+            if abs(opened - shipped) > OTHER_DEVICE * shipped:
+                yield failed(
+                    self, "The first score was not made with the weights of the artifact.",
+                    position=0, norm_scored=opened, norm_shipped=shipped,
+                )  # fmt: skip
+
+    def _missing(
+        self, subject: Subject, config: dict[str, Any], result: dict[str, Any]
+    ) -> list[str]:
+        missing = []
+        if result["provenance"].get("calibration") is None:
+            missing.append("what its quantizer was calibrated on")
+        adapts = "score" in methods(config["ttt"]["_target_"])
+        parts = [row for row in subject.named("ttt_part") if row["states"] is not None]
+        if not (parts if adapts else subject.named("state")):
+            missing.append("in which state each score was made")
+        return missing
 
     def _own_words(self, result: dict[str, Any]) -> Iterator[Finding]:
         """What the run itself judged to break a rule is not overruled."""

@@ -8,6 +8,7 @@ from typing import Any
 from pgolf.audit.finding import Finding
 from pgolf.audit.probe import failed, not_applicable, passed
 from pgolf.audit.subject import Subject
+from pgolf.audit.times import contradictions
 
 # What a run may do without a limit: making shards, and scores that nothing depends on.
 FREE = {
@@ -36,7 +37,12 @@ class Meter:
         result = subject.result
         if result is None:
             return not_applicable(self, "There is no run whose seconds could be charged.")
-        for wrong in (*self._budgets(result), *self._stages(subject, result)):
+        for wrong in (
+            *self._signs(result),
+            *self._budgets(result),
+            *self._stages(subject, result),
+            *self._times(subject, result),
+        ):
             return wrong
         uncharged = self._uncharged(subject, result)
         left = []
@@ -80,6 +86,15 @@ class Meter:
             yield failed(
                 self, f"{stage} is charged to {where}.", stage=stage, seconds=seconds
             )  # fmt: skip
+
+    def _signs(self, result: dict[str, Any]) -> Iterator[Finding]:
+        for stage, seconds in result["seconds"].items():
+            if not 0.0 <= seconds < float("inf"):
+                yield failed(self, f"{stage} took {seconds} s.", stage=stage, seconds=seconds)
+
+    def _times(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        for what, witness in contradictions(subject.events, result):
+            yield failed(self, what, **witness)
 
     def _stages(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
         """What the events say of each stage that this run finished itself."""

@@ -27,6 +27,8 @@ class Prov:
         if result is None:
             return not_applicable(self, "There is no run whose record could be compared.")
         checks = (
+            self._facts(subject, result),
+            self._order(subject),
             self._scores(subject, result),
             self._configuration(subject, result),
             self._artifact(subject),
@@ -40,9 +42,15 @@ class Prov:
             what = f"The record has no {', '.join(missing)}."
             return undecided(self, what, *missing, run_id=result.get("run_id"))
         here = None if subject.code_is_here is None else subject.code_is_here()
-        left = [] if here else ["whether the shipped code is that of this pgolf"]
         if here is False:
-            left = ["FLIP and SUM: this pgolf's code was probed, the shipped code is another"]
+            return failed(
+                self, "The shipped code is not that of the sources which the run names.",
+                file="artifact/code.zip", code_sha256=result["provenance"]["code_sha256"],
+            )  # fmt: skip
+        if here is None:
+            what = "Another pgolf, or another Python, made the shipped code: FLIP and SUM ran this."
+            return undecided(self, what, "the shipped code: audit with the pgolf that made the run")
+        left: list[str] = []
         facts = subject.provenance or {}
         return passed(
             self, "The score, the configuration, the data and the artifact are those recorded.",
@@ -51,14 +59,55 @@ class Prov:
             commit=(facts.get("git") or {}).get("commit"),
         )  # fmt: skip
 
+    def _facts(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        """What a run says twice: in result.json, and in config.yaml or provenance.json."""
+        config, facts = subject.config or {}, subject.provenance
+        pairs = [("seed", result["seed"], config.get("seed", result["seed"]))]
+        pairs.append(("name", result["name"], config.get("name", result["name"])))
+        if facts is not None:
+            pairs.append(("provenance", result["provenance"], facts))
+        for key, said, elsewhere in pairs:
+            if said != elsewhere:
+                different = said, elsewhere
+                if key == "provenance":
+                    keys = [k for k in {*said, *elsewhere} if said.get(k) != elsewhere.get(k)]
+                    if keys == ["data"]:
+                        continue  # hashes of the data are compared with the data themselves
+                    different = sorted(keys), "provenance.json"
+                yield failed(
+                    self, f"The {key} of result.json is not that of the run.", key=key,
+                    reported=different[0], recorded=different[1],
+                )  # fmt: skip
+
+    def _order(self, subject: Subject) -> Iterator[Finding]:
+        """The artifact was hashed before it was scored, and one final score was made."""
+        kinds = [(row.get("event"), row.get("name")) for row in subject.events]
+        finals = subject.named("score")
+        finals = [row for row in finals if row.get("name") == "final"]
+        values = {row["nats"] for row in finals}
+        if len(values) > 1:
+            yield failed(
+                self, f"{len(finals)} final scores were measured: one run makes one.",
+                file="events.jsonl", nats=sorted(values),
+            )  # fmt: skip
+        if finals and ("artifact", None) in kinds:
+            hashed, scored = kinds.index(("artifact", None)), kinds.index(("score", "final"))
+            hashes = [row["files"] for row in subject.named("artifact")]
+            if hashed > scored or any(files != hashes[0] for files in hashes):
+                yield failed(
+                    self, "The artifact was hashed after it was scored, or twice.",
+                    file="events.jsonl", hashed_line=hashed, scored_line=scored,
+                )  # fmt: skip
+
     def _scores(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
         measured = {event["name"]: event for event in subject.named("score")}
         final = result["bpb"].get("final")
         if final is None or "final" not in measured:
-            yield failed(
-                self, "No event of this run measured the final score.", file="events.jsonl"
-            )  # fmt: skip
-        for name, score in result["bpb"].items():
+            what = "No event of this run measured the final score."
+            if final is None or subject.damaged:  # perhaps it was measured
+                yield undecided(self, what, "where the score comes from", file="events.jsonl")
+            yield failed(self, what, file="events.jsonl")
+        for name, score in (*result["bpb"].items(), ("control", result["control"])):
             if score is None or name not in measured:
                 continue
             for key in NUMBERS:
@@ -84,7 +133,8 @@ class Prov:
         if not scored or subject.artifact is None:
             return
         files: dict[str, Any] = scored[-1]["files"]
-        there = {path.name for path in subject.artifact.iterdir() if path.is_file()}
+        paths = (path for path in subject.artifact.rglob("*") if path.is_file())
+        there = {str(path.relative_to(subject.artifact)) for path in paths}
         for name in sorted(there | files.keys()):
             path = subject.artifact / name
             shipped = sha256_file(path) if path.is_file() else None

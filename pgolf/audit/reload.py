@@ -14,7 +14,10 @@ from pgolf.audit.subject import Subject
 
 FILES = {"model.pgolf", "code.zip"}
 # Fetching something at evaluation needs one of these.
-NETWORK = {"requests", "urllib.request", "http.client", "ftplib", "huggingface_hub", "aiohttp"}
+NETWORK = {
+    *("requests", "urllib", "http", "ftplib", "huggingface_hub", "aiohttp", "httpx", "urllib3"),
+    *("urllib.request", "http.client", "torch.hub", "wandb", "datasets"),
+}
 # Installed beside the artifact, as for everybody.
 PACKAGES = {
     *("torch", "numpy", "brotli", "zstandard", "hydra", "omegaconf", "rich", "triton"),
@@ -58,6 +61,12 @@ class Reload:
         return passed(self, what, total_bytes=total, relative_difference=off, **witness)
 
     def _sizes(self, subject: Subject, folder: Path) -> Iterator[Finding]:
+        links = [path for path in folder.rglob("*") if path.is_symlink()]
+        if links:
+            yield failed(
+                self, f"{links[0].name} is a link: what it leads to is not shipped.",
+                file=str(links[0]), leads_to=str(links[0].resolve()),
+            )  # fmt: skip
         total = _size(folder)
         if total > self.limit_bytes:
             yield failed(
@@ -85,6 +94,11 @@ class Reload:
             )  # fmt: skip
 
     def _code(self, folder: Path) -> Iterator[Finding]:
+        try:
+            zipfile.ZipFile(folder / "code.zip").close()
+        except (zipfile.BadZipFile, OSError) as error:
+            yield failed(self, f"code.zip cannot be read: {error}", file=str(folder / "code.zip"))
+            return
         with zipfile.ZipFile(folder / "code.zip") as archive:
             names = archive.namelist()
             modules = {name[:-3].replace("/", ".") for name in names if name.endswith(".py")}

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from pgolf.errors import RunFailed
+
 
 @dataclass(frozen=True)
 class Fed:
@@ -49,10 +51,17 @@ def run_scorer(scorer: Scorer, ids: np.ndarray, cuts: list[int] | None = None) -
 
     Returns:
         row i is about token i + 1; [n - 1, V].
+
+    Raises:
+        RunFailed: there is not one prediction for each token.
     """
     scorer.begin(int(ids[0]))
     edges = [1, *(cut for cut in cuts or [] if 1 < cut < len(ids)), len(ids)]
-    parts = [scorer.feed(ids[a:b]) for a, b in pairwise(edges)]
+    parts = [scorer.feed(ids[a:b].copy()) for a, b in pairwise(edges)]
+    for part, (a, b) in zip(parts, pairwise(edges), strict=True):
+        shapes = [part.log_probs.shape[:1], *([] if part.nats is None else [part.nats.shape])]
+        if part.log_probs.ndim != 2 or any(shape != (b - a,) for shape in shapes):
+            raise RunFailed(f"{b - a} tokens were fed, predictions have the shapes {shapes}")
     nats = [part.nats for part in parts if part.nats is not None]
     return Fed(
         np.concatenate([part.log_probs for part in parts]),

@@ -36,6 +36,20 @@ class Seeds:
                 self, f"{len(lost)} of {len(started)} runs of this configuration are gone.",
                 file=str(path), first_missing=lost[0], runs=len(started), missing=len(lost),
             )  # fmt: skip
+        said = [r["bpb"] for r in same if r["run_id"] == result["run_id"] and r["bpb"] is not None]
+        reported = result["bpb"]["final"]["bpb"]
+        if said and any(abs(bpb - reported) > 1e-9 * reported for bpb in said):
+            return failed(
+                self, "The list of all runs has another score of this run.", file=str(path),
+                reported_bpb=reported, listed_bpb=said[-1],
+            )  # fmt: skip
+        listed = {row["run_id"] for row in rows}
+        unlisted = _unlisted(subject.folder.parent, listed, result["config_hash"])
+        if unlisted:
+            return failed(
+                self, f"{len(unlisted)} runs beside this one are in no list: {unlisted[0]}.",
+                file=str(path), first_unlisted=unlisted[0], unlisted=len(unlisted),
+            )  # fmt: skip
         finished = {row["run_id"]: row for row in same if row.get("bpb") is not None}
         own = result["bpb"]["final"]["bpb"]
         rivals = [
@@ -58,6 +72,24 @@ class Seeds:
         )  # fmt: skip
 
 
+def _unlisted(folder: Path, listed: set[str], config_hash: str) -> list[str]:
+    """Finished runs of a configuration whose line somebody has taken out of the list.
+
+    Names of runs begin with their time: those before the list was begun are not meant.
+    """
+    found = []
+    for path in sorted(folder.glob("*/result.json")):
+        name = path.parent.name
+        if name in listed or name < min(listed):
+            continue
+        try:
+            same = json.loads(path.read_text(encoding="utf-8"))["config_hash"] == config_hash
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found += [name] if same else []
+    return found
+
+
 def read_runs(path: Path) -> list[dict[str, Any]]:
     """The lines of runs.jsonl; an unfinished last one is passed over."""
     if not path.is_file():
@@ -65,9 +97,11 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        if isinstance(row, dict) and {"run_id", "config_hash", "seed"} <= row.keys():
+            rows.append({"bpb": None, **row})
     return rows
 
 

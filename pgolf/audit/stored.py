@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from pgolf.audit.documents import chosen, spans, starts_of
 from pgolf.audit.finding import Finding
+from pgolf.audit.hidden import contents
 from pgolf.audit.pieces import read_pieces
 from pgolf.audit.probe import failed, passed, undecided
 from pgolf.audit.subject import DataFolder, Subject
 
 TEXT_BYTES, TOKENS = 48, 24
-MAX_MEMBER_BYTES = 1 << 26
 
 
 class Stored:
-    """Looks for parts of validation documents in the shipped files, unpacked as far as zip goes.
+    """Looks for parts of validation documents in the shipped files and in what these unpack to.
 
     Args:
         max_documents: of which a part is looked for, evenly spread.
@@ -35,7 +33,7 @@ class Stored:
         if subject.artifact is None or subject.data is None:
             return undecided(self, "Artifact or text are not there.", "text in the artifact")
         needles = list(self._needles(subject.data))
-        for name, content in _contents(subject.artifact):
+        for name, content in contents(subject.artifact):
             for number, kind, needle in needles:
                 at = content.find(needle)
                 if at >= 0:
@@ -57,7 +55,7 @@ class Stored:
                 continue
             middle = (start + end) // 2
             part = ids[middle : middle + TOKENS]
-            for dtype in ("<u2", "<i4"):
+            for dtype in ("<u2", ">u2", "<i4", "<i8"):
                 yield number, f"ids of type {dtype}", part.astype(dtype).tobytes()
             if pieces is not None:
                 text = pieces.decode(ids[start + 1 : end])[0].encode("utf-8")
@@ -66,15 +64,4 @@ class Stored:
                 needle = text[half : half + TEXT_BYTES]
                 if len(needle) == TEXT_BYTES and len(np.unique(list(needle))) > 8:
                     yield number, "text", needle
-
-
-def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file():
-            continue
-        yield path.name, path.read_bytes()
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.infolist():
-                    if member.file_size <= MAX_MEMBER_BYTES:
-                        yield f"{path.name}/{member.filename}", archive.read(member)
+                    yield number, "text backwards", needle[::-1]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from pgolf.audit.order import Order
 from pgolf.audit.scorer import Scorer
 from pgolf.data.manifest import Manifest
 
@@ -109,6 +110,8 @@ class ScoredSlice:
         ids: int64 [n]; the first token is given, all others are predicted.
         borders: positions of the text where a scorer may begin a block or a chunk.
         not_checked: what differs from the real evaluation.
+        order: of the scores, decided by the auditor; None: that of the text.
+        vocab_size: ids that the text's tokenizer has; None: unknown.
     """
 
     name: str
@@ -116,6 +119,8 @@ class ScoredSlice:
     ids: np.ndarray
     borders: list[int] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    order: Order | None = None
+    vocab_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,11 @@ class Subject:
         data: the text that was scored, and what was trained on.
         slices: gives scorers over some tokens of text, at most so many as it is asked for.
         rescore: scores the artifact again, in a fresh process; gives `{nats, tokens, bytes, bpb}`.
-        code_is_here: whether the shipped code is that of this pgolf; None where that is unknown.
+        code_is_here: whether the shipped code is that of this pgolf, which is probed. False: it is
+            not, though the run was made by these very sources; None: another version made it.
+        state_of_artifact: the norm of the artifact's weights and buffers.
+        times_scored: how often each of so many positions is scored by the run's windows, int64 [n].
+        damaged: records that are missing or cannot be read, one plain phrase each.
     """
 
     kind: str
@@ -147,6 +156,9 @@ class Subject:
     slices: Callable[[int], list[ScoredSlice]] | None = None
     rescore: Callable[[], dict[str, Any]] | None = None
     code_is_here: Callable[[], bool | None] | None = None
+    state_of_artifact: Callable[[], float] | None = None
+    times_scored: Callable[[int], np.ndarray] | None = None
+    damaged: list[str] = field(default_factory=list)
 
     def named(self, event: str) -> list[dict[str, Any]]:
         """The events of one kind."""

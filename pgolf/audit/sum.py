@@ -48,6 +48,12 @@ class Sum:
         scorer = part.open()
         fed = run_scorer(scorer, part.ids)
         log_p = fed.log_probs.astype(np.float64)
+        if part.vocab_size is not None and scorer.vocab_size < part.vocab_size:
+            return failed(
+                self,
+                f"{part.name}: {scorer.vocab_size} of {part.vocab_size} tokens are predicted.",
+                vocab_size=part.vocab_size, predicted=scorer.vocab_size,
+            )  # fmt: skip
         if log_p.shape != (len(part.ids) - 1, scorer.vocab_size):
             return failed(
                 self, f"{part.name}: predictions have the shape {log_p.shape}.",

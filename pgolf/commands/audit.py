@@ -1,4 +1,4 @@
-"""`pgolf audit RUN|ARTIFACT|RECORDS`: whether a score is valid, with a witness for what is not.
+"""`pgolf audit RUN|ARTIFACT|RECORDS|FILE.py:CLASS`: is a score valid? A witness for what is not.
 
 Exit code 0: eligible, 3: not eligible, 4: undecided. A run gets audit.json and audit.html.
 """
@@ -15,7 +15,7 @@ HELP = "is a score valid: bytes, causality, order, seconds, record"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
-    parser.add_argument("path", type=Path, metavar="RUN|ARTIFACT|RECORDS")
+    parser.add_argument("path", type=Path, metavar="RUN|ARTIFACT|RECORDS|FILE.py:CLASS")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--full", dest="mode", action="store_const", const="full", help="the default")
     how.add_argument("--quick", dest="mode", action="store_const", const="quick", help="seconds")
@@ -36,6 +36,10 @@ def run(options: argparse.Namespace) -> Answer:
     if is_records_folder(options.path):
         findings = audit_records_folder(options.path)
         return Verdict(str(options.path), "records", options.mode, findings).as_dict()
+    from pgolf.auditing_scorer import audit_scorer, scorer_of
+
+    if (scorer := scorer_of(options.path)) is not None:
+        return audit_scorer(*scorer, options.mode or "full", options.data).as_dict()
     from pgolf.auditing import audit
     from pgolf.pipeline import evaluate_again
 

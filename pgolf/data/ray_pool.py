@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ def connect() -> Any:
             "engine ray: Ray is not installed; pip install 'ray>=2.40', or use the engine pool"
         ) from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
     return ray
 
 

@@ -144,6 +144,14 @@ class PlainAttention(nn.Module):
     def forward(
         self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor, borders: Tensor | None
     ) -> Tensor:
+        """One pass; the tables are of `rotary_tables`, the borders of `document_borders`."""
+        q_BTHK, k_BTGK, v_BTGK, own_BTGK = self.queries_keys_values(x_BTD, cos_1T1r, sin_1T1r)
+        return self.output(causal_attention(q_BTHK, k_BTGK, v_BTGK, borders), own_BTGK)
+
+    def queries_keys_values(
+        self, x_BTD: Tensor, cos_1T1r: Tensor, sin_1T1r: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normed and rotated q and k, and v twice, as `pgolf.kernel.qk_prep.prepare_qkv`."""
         qkv_BTC = linear(x_BTD, self.c_q.weight, self.c_k.weight, self.c_v.weight)
         H, G = self.num_heads, self.num_kv_heads
         heads_BTSK = qkv_BTC.unflatten(-1, (H + 2 * G, self.head_dim))
@@ -151,7 +159,10 @@ class PlainAttention(nn.Module):
         q_BTHK, k_BTGK = rms_norm(q_BTHK), rms_norm(k_BTGK)
         q_BTHK = apply_rotary(q_BTHK, cos_1T1r, sin_1T1r)
         k_BTGK = apply_rotary(k_BTGK, cos_1T1r, sin_1T1r)
-        y_BTHK = causal_attention(q_BTHK, k_BTGK, v_BTGK, borders)
+        return q_BTHK, k_BTGK, v_BTGK, v_BTGK
+
+    def output(self, y_BTHK: Tensor, own_BTGK: Tensor) -> Tensor:
+        """What leaves attention, [B, T, D]; the heads' own values play no part."""
         return linear(y_BTHK.flatten(2), self.proj.weight)
 
 

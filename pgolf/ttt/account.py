@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pgolf.distributed import World
@@ -18,6 +19,7 @@ from pgolf.score import Score
 
 if TYPE_CHECKING:
     from pgolf.events import EventLog
+    from pgolf.ttt.watch import States
 
 
 class Account:
@@ -26,7 +28,8 @@ class Account:
     Args:
         num_positions: of the text; each has to be scored once.
         world: every rank adds the same parts.
-        events: gets a `ttt_curve` event a part: tokens, bpb, and unadapted_bpb where it is known.
+        events: gets a `ttt_part` event a part, see `add`, and a `ttt_curve` event: tokens, bpb,
+            and unadapted_bpb where it is known.
         unadapted: `curve` of an account of the same parts, whose model stayed as it is shipped.
     """
 
@@ -58,8 +61,13 @@ class Account:
         self._shown += num_tokens
         self._bar.advance(num_tokens)
 
-    def add(self, part: Score) -> None:
+    def add(self, part: Score, states: States | None = None) -> None:
         """Add a part's score, that of all ranks; without a byte yet there are no bits per byte.
+
+        Args:
+            states: what the ledger saw of weights and buffers around it; a `ttt_part` event has
+                them, so that everyone can check the order: part, begin, tokens (to its end), and
+                norms. None on a rank that had nothing to score.
 
         Raises:
             RunFailed: it is not a number.
@@ -76,6 +84,12 @@ class Account:
             before.raw_bytes + part.raw_bytes,
         )
         self.curve.append(total)
+        if self._events is not None:
+            self._events.emit(
+                "ttt_part", "final", part=len(self.curve) - 1, begin=before.tokens,
+                tokens=total.tokens, nats=part.nats,
+                states=None if states is None else asdict(states),
+            )  # fmt: skip
         note, values = "", {}
         if total.raw_bytes:
             note, values = f"{total.bpb:.4f} BPB", {"bpb": total.bpb}

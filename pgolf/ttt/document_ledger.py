@@ -271,10 +271,10 @@ class DocumentLedger(Fixed):
         nats, tokens, raw_bytes = self._world.sum_floats(
             float(self._nats), self._tokens, self._bytes
         )
-        self._watch.check()
+        states = self._watch.check()
         self._open = None
         self._nats, self._tokens, self._bytes = torch.zeros_like(self._nats), 0, 0
-        self._account.add(Score(nats, int(tokens), int(raw_bytes)))
+        self._account.add(Score(nats, int(tokens), int(raw_bytes)), states)
 
     def _check_closed(self) -> None:
         if self._open is not None:

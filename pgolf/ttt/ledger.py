@@ -112,8 +112,7 @@ class Ledger(Fixed):
             self._watch.probe(predictor, ids_BT, self._world)
         with self._watch.unchanged(predictor):
             score = windows.score(asked, self._stream, self._world, SILENT)
-        self._watch.check()
-        self._account.add(score)
+        self._account.add(score, self._watch.check())
         if self.total.tokens < end:
             scored = self.total.tokens
             raise RunFailed(f"ttt: {scored:,} tokens are scored where {end:,} should be")

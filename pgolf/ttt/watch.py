@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.kernel.linear import eager
+from pgolf.state import norms_of, state_of, tensors_of
 from pgolf.ttt.predictor import Predictor
 
 LEARNED = "ttt: the model's weights changed while it scored: score, then adapt"
@@ -33,6 +34,22 @@ class Fixed:
         super().__setattr__(name, value)
 
 
+@dataclass(frozen=True)
+class States:
+    """Norms of all parameters and buffers, for the record of a part.
+
+    Args:
+        opened: the model's when the ledger was opened, before any warm-up.
+        before, after: the model's before the first and after the last score of the part.
+        predictor: of the model and what predicts in its place, before and after the first score.
+    """
+
+    opened: float
+    before: float
+    after: float
+    predictor: tuple[float, float]
+
+
 class Watch:
     """Checks of a ledger.
 
@@ -43,6 +60,7 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         self._model, self._code = model, _code_of(model)
         self._changes: list[Tensor] = []
+        self._opened, self._states = state_of(model), list[tuple[Tensor, Tensor, Tensor, Tensor]]()
         self._probed: set[type] = set()
 
     @contextmanager
@@ -60,17 +78,32 @@ class Watch:
                 "by pgolf.kernel.linear.adapted_by, or score by a predictor"
             )
         modules = [found for found in (self._model, *objects) if isinstance(found, nn.Module)]
-        places, norms = _places(modules), _norms(modules)
+        places, norms = _places(modules), norms_of(modules)
+        model_before = state_of(self._model)
         yield
         if _places(modules) != places:
             raise RunFailed(LEARNED)
-        self._changes.append((norms != _norms(modules)).any())
+        again = norms_of(modules)
+        self._changes.append((norms != again).any())
+        both = norms.double().norm(), again.double().norm()
+        self._states.append((model_before, state_of(self._model), *both))
 
-    def check(self) -> None:
-        """Raises RunFailed where values changed in `unchanged`, by whatever way."""
+    def check(self) -> States | None:
+        """What `unchanged` saw since the last check, None where nothing was scored.
+
+        Raises:
+            RunFailed: values changed inside, by whatever way.
+        """
         changes, self._changes = self._changes, []
+        states, self._states = self._states, []
         if changes and bool(torch.stack(changes).any()):
             raise RunFailed(LEARNED)
+        if not states:
+            return None
+        first, last = states[0], states[-1]
+        return States(
+            float(self._opened), float(first[0]), float(last[1]), (float(first[2]), float(first[3]))
+        )
 
     @torch.no_grad()
     def probe(self, predictor: Predictor, ids_BT: Tensor, world: World) -> None:
@@ -101,22 +134,9 @@ class Watch:
             )
 
 
-def _tensors(modules: list[nn.Module]) -> list[Tensor]:
-    return [t for module in modules for t in (*module.parameters(), *module.buffers())]
-
-
 def _places(modules: list[nn.Module]) -> list[tuple[int, int]]:
     """Where each parameter and buffer lies, and torch's count of its in-place changes."""
-    return [(tensor.data_ptr(), tensor._version) for tensor in _tensors(modules)]
-
-
-@torch.no_grad()
-def _norms(modules: list[nn.Module]) -> Tensor:
-    """Of each parameter and buffer; `_version` does not count what is done by `.data`."""
-    wide = (torch.float32, torch.float64)
-    tensors = [t if t.dtype in wide else t.float() for t in _tensors(modules) if t.numel()]
-    norms = torch._foreach_norm(tensors) if tensors else (torch.zeros(()),)
-    return torch.stack([cast(Tensor, norm) for norm in norms]).nan_to_num()
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors_of(modules)]
 
 
 def _code_of(model: nn.Module) -> list[tuple[list[int], list[str]]]:

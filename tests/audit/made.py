@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,19 @@ class Made:
     run: Path
     data: Path
 
-    def audit(self, mode: str = "quick", rescore: Any = None) -> Verdict:
-        subject = open_subject(self.run, self.data, rescore)
-        return open_auditor(mode).audit(subject, show=False)
+    def audit(
+        self, mode: str = "quick", rescore: Any = None, without: Collection[str] = ()
+    ) -> Verdict:
+        subject, auditor = open_subject(self.run, self.data, rescore), open_auditor(mode)
+        auditor.probes = [probe for probe in auditor.probes if probe.name not in without]
+        return auditor.audit(subject, show=False)
 
     def finding(self, probe: str, mode: str = "quick") -> Any:
         """The answer of one probe alone."""
         auditor = open_auditor(mode)
         auditor.probes = [p for p in auditor.probes if p.name == probe]
-        return auditor.audit(open_subject(self.run, self.data), show=False).findings[0]
+        found = auditor.audit(open_subject(self.run, self.data), show=False).findings
+        return next(finding for finding in found if finding.probe == probe)
 
     @property
     def manifest(self) -> Manifest:
@@ -83,6 +88,12 @@ class Made:
             if event["event"] == "score":
                 event |= result["bpb"][event["name"]] | {"name": event["name"]}
         self.save_events(events)
+        runs = self.run.parent / "runs.jsonl"
+        rows = [json.loads(line) for line in runs.read_text().splitlines()]
+        for row in rows:
+            if row["run_id"] == result["run_id"] and row["bpb"] is not None:
+                row["bpb"] = result["bpb"]["final"]["bpb"]
+        runs.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def result(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.run / "result.json").read_text())
@@ -129,8 +140,8 @@ def copy_of(made: Made, folder: Path) -> Made:
     shutil.copytree(made.run, run)
     shutil.copyfile(made.run.parent / "runs.jsonl", run.parent / "runs.jsonl")
     data = Path(shutil.copytree(made.data, folder / "data"))
-    documents = made.result()["provenance"]["data"]["documents"]
-    shutil.copytree(documents, data / "documents")
+    if not (data / "documents").is_dir():  # that of a copy has them
+        shutil.copytree(made.result()["provenance"]["data"]["documents"], data / "documents")
     return Made(run, data)
 
 

@@ -23,7 +23,7 @@ from pgolf.audit.finding import (
 from pgolf.audit.subject import Subject
 from pgolf.auditing import open_auditor
 from pgolf.config import compose
-from pgolf.errors import UserError
+from pgolf.errors import RunFailed, UserError
 from pgolf.outcome import judged
 from tests.audit.made import Made, make_run
 from tests.integration.command import PGOLF
@@ -100,12 +100,20 @@ def test_a_probe_that_breaks_leaves_its_condition_undecided() -> None:
         name = "REFUSES"
 
         def check(self, subject: Subject) -> Finding:
-            raise UserError("the file is damaged")
+            raise RunFailed("the artifact does not hold together")
+
+    class Misses(Breaks):
+        name = "MISSES"
+
+        def check(self, subject: Subject) -> Finding:
+            raise UserError("the data cannot be read")
 
     auditor = Auditor(mode="own", probes=[Breaks()])
     subject = Subject("scorer", Path("x"))
     verdict = auditor.audit(subject, show=False)
     assert verdict.verdict == NOT_DECIDED and "ZeroDivisionError" in verdict.findings[0].summary
+    verdict = Auditor(mode="own", probes=[Misses()]).audit(subject, show=False)
+    assert verdict.verdict == NOT_DECIDED and "cannot be read" in verdict.findings[0].summary
     verdict = Auditor(mode="own", probes=[Breaks(), Refuses()]).audit(subject, show=False)
     assert verdict.verdict == NOT_ELIGIBLE
 

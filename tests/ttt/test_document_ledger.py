@@ -195,7 +195,11 @@ def test_events_tell_both_scores_round_by_round(tmp_path: Path) -> None:
     ledger = ledger_of(tiny_recurrent(1).double(), stream, events=log, unadapted=control.curve)
     with ledger.progress("documents"):
         score_all(ledger, tiny_recurrent(1).double())
-    rows = list(read_events(tmp_path / "events.jsonl"))
+    found = list(read_events(tmp_path / "events.jsonl"))
+    parts = [row for row in found if row["event"] == "ttt_part"]
+    assert [row["tokens"] for row in parts] == [score.tokens for score in ledger.curve]
+    assert all(row["states"]["opened"] == row["states"]["after"] > 0.0 for row in parts)
+    rows = [row for row in found if row["event"] == "ttt_curve"]
     assert [row["bpb"] for row in rows] == [score.bpb for score in ledger.curve]
     assert [row["unadapted_bpb"] for row in rows] == [score.bpb for score in control.curve]
 

@@ -129,8 +129,18 @@ def test_events_and_progress_tell_both_scores(tmp_path: Path, capsys: Any) -> No
     with other.progress("other"):
         for _ in range(other.num_parts):
             other.score_next()
-    rows = list(read_events(tmp_path / "events.jsonl"))
-    assert [row["event"] for row in rows] == ["ttt_curve"] * 3
+    found = list(read_events(tmp_path / "events.jsonl"))
+    parts = [row for row in found if row["event"] == "ttt_part"]
+    ends = [score.tokens for score in other.curve]
+    assert [row["part"] for row in parts] == [0, 1, 2] and ends[-1] == 149
+    assert [row["begin"] for row in parts] == [0, *ends[:-1]]
+    assert [row["tokens"] for row in parts] == ends
+    assert sum(row["nats"] for row in parts) == pytest.approx(other.curve[-1].nats, rel=1e-12)
+    for row in parts:
+        states = row["states"]
+        assert states["opened"] == states["before"] == states["after"] > 0.0
+        assert states["predictor"] == [states["before"], states["after"]]
+    rows = [row for row in found if row["event"] == "ttt_curve"]
     assert [row["tokens"] for row in rows] == [score.tokens for score in other.curve]
     assert [row["bpb"] for row in rows] == [score.bpb for score in other.curve]
     assert [row["unadapted_bpb"] for row in rows] == [score.bpb for score in plain.curve]

@@ -1,0 +1,1 @@
+"""Weights and logs of published scripts, read without running any of their code."""

@@ -1,0 +1,145 @@
+"""Published logs stand beside runs, with their own numbers and marked as imported."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgolf.audit.samples import read_side
+from pgolf.errors import UserError
+from pgolf.import_log import import_log
+from pgolf.report.history import read_run
+from pgolf.report.overview import summary
+from pgolf.report.page import write_report
+from pgolf.report.rundata import load_run
+from pgolf.result import validate_result
+
+TOKENS, BYTES = 47_851_520, 151_074_309
+# Published: PR #1738, seeds and sliding BPB; sizes of model and code together.
+SEEDS = {1337: (1.03484, 15_996_061), 42: (1.03618, 15_996_195), 999: (1.03519, 15_994_993)}
+CODE = 24_893
+
+
+def lines(seed: int, bpb: float, total: int) -> list[str]:
+    """A log in the words of the published script."""
+
+    def scored(name: str, value: float, spent_ms: int) -> str:
+        loss = value * math.log(2) * BYTES / TOKENS
+        return f"{name} val_loss:{loss:.8f} val_bpb:{value:.8f} eval_time:{spent_ms}ms"
+
+    return [
+        "Hyperparameters:",
+        f"  seed: {seed}",
+        f"  run_id: v15_{seed}",
+        "  train_batch_tokens: 786432",
+        "  matrix_lr: 0.022",
+        f"val_tokens: {TOKENS}",
+        "1/20000 train_loss: 9.0091 train_time: 0.0m tok/s: 8200000",
+        "500/20000 train_loss: 3.3127 train_time: 0.8m tok/s: 8100000",
+        "4583/20000 val_loss: 2.3800 val_bpb: 1.0870",
+        "stopping_early: wallclock_cap train_time: 588073ms step: 4583/20000",
+        scored("pre-quantization post-ema", 1.08410, 7000),
+        scored("post-prequant-ttt", 1.02846, 7000),
+        "Serialized model: 135431033 bytes",
+        f"Code size: {CODE} bytes",
+        f"Serialized model quantized+brotli: {total - CODE} bytes",
+        f"Total submission size quantized+brotli: {total} bytes",
+        scored("quantized", 1.04818, 9000),
+        scored("quantized_sliding_window", bpb, 122_000),
+    ]
+
+
+def write(folder: Path, seed: int, drop: str = "", **changes: str) -> Path:
+    bpb, total = SEEDS[seed]
+    kept = [line for line in lines(seed, bpb, total) if not drop or drop not in line]
+    folder.mkdir(exist_ok=True)
+    file = folder / f"train_seed{seed}.log"
+    file.write_text("\n".join(kept) + "\n")
+    return file
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    targets = []
+    for seed in SEEDS:
+        target = tmp_path / "runs" / str(seed)
+        import_log(write(tmp_path / "V15", seed), target, None)
+        targets.append(target)
+    return targets
+
+
+def test_the_numbers_are_the_logs(runs: list[Path]) -> None:
+    for folder, (seed, (bpb, total)) in zip(runs, SEEDS.items(), strict=True):
+        result = json.loads((folder / "result.json").read_text())
+        validate_result(result)
+        final = result["bpb"]["final"]
+        assert (result["seed"], final["bpb"], final["tokens"]) == (seed, bpb, TOKENS)
+        assert final["bytes"] == pytest.approx(BYTES, abs=3)
+        assert result["artifact"]["total_bytes"] == total
+        assert result["artifact"]["code_bytes"] == CODE
+        assert result["seconds"] == {"train": 588.073, "final": 122.0}
+        scores = {k: v and round(v["bpb"], 5) for k, v in result["bpb"].items()}
+        assert scores == {
+            "trained": None, "ema": 1.0841, "adapted": 1.02846, "quantized": 1.04818, "final": bpb,
+        }  # fmt: skip
+
+
+def test_nobody_takes_it_for_a_run_of_ours(runs: list[Path]) -> None:
+    result = json.loads((runs[0] / "result.json").read_text())
+    assert result["eligibility"]["eligible"] is False
+    assert "Imported from a published log" in result["eligibility"]["reasons"][0]
+    assert any("Bytes are not in the log" in note for note in result["eligibility"]["notes"])
+    assert result["provenance"]["imported"]["file"].endswith("train_seed1337.log")
+    assert result["provenance"]["git"] is None and result["control"] is None
+    assert not (runs[0] / "audit.json").exists()
+
+
+def test_it_stands_in_tables_reports_and_comparisons(runs: list[Path]) -> None:
+    side, _ = read_side([str(run) for run in runs])
+    assert side.mean == pytest.approx(1.03540, abs=5e-6)
+    assert side.std == pytest.approx(0.00070, abs=5e-6)  # published 0.00057 divides by n
+    assert statistics.pstdev(b for b, _ in SEEDS.values()) == pytest.approx(0.00057, abs=5e-6)
+    assert len({json.loads((run / "result.json").read_text())["config_hash"] for run in runs}) == 1
+    row = summary(read_run(runs[0]))
+    assert (row["seed"], row["bpb"], row["state"]) == (1337, 1.03484, "finished")
+    assert row["name"] == "published-V15" and row["step"] == 500
+    assert load_run(runs[0]).loss_by_step == [(1.0, 9.0091), (500.0, 3.3127)]
+    write_report(runs[0])
+    page = (runs[0] / "report.html").read_text()
+    assert "1.0348" in page and "Imported from a published log" in page
+
+
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        ("val_bpb", "no final score"),
+        ("val_tokens", "--val-tokens N"),
+        ("bytes", "says no size of the artifact"),
+    ],
+)
+def test_what_a_log_does_not_say_is_not_invented(tmp_path: Path, drop: str, message: str) -> None:
+    file = write(tmp_path / "log", 42, drop)
+    with pytest.raises(UserError, match=message):
+        import_log(file, tmp_path / "run", None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_ways_to_say_it(tmp_path: Path) -> None:
+    file = write(tmp_path / "log", 42, "val_tokens")
+    answer: dict[str, Any] = import_log(file, tmp_path / "named", TOKENS)
+    assert answer["tokens"] == TOKENS and answer["bpb"] == 1.03618
+    loss = 1.03618 * math.log(2) * BYTES / TOKENS
+    exact = f"final val_loss:{loss!r} val_bpb:1.03618000 tokens:{TOKENS} bytes:{BYTES}\n"
+    file.write_text(file.read_text() + exact)
+    import_log(file, tmp_path / "counted", None)
+    result = json.loads((tmp_path / "counted" / "result.json").read_text())
+    assert result["bpb"]["final"]["bytes"] == BYTES and not result["eligibility"]["notes"]
+    with pytest.raises(UserError, match="not empty"):
+        import_log(file, tmp_path / "counted", None)
+    with pytest.raises(UserError, match=r"gone.log: cannot be read"):
+        import_log(tmp_path / "gone.log", tmp_path / "x", None)
