@@ -27,7 +27,7 @@ quickstart: $(INSTALLED)  ## create .venv, install, run the main job, print its 
 	$(BIN)/python launch.py model=recurrent3 ttt=prequant21 seed=1337
 
 test: $(TOOLS) lint type  ## lint, types and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(TOOLS)  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -76,7 +76,7 @@ def repeat(
 def losses_of(run: Done) -> list[float]:
     """Those of the run, or of the one whose training it took from the cache: the seed tells."""
     seed = run.result["seed"]
-    for folder in run.folder.parent.iterdir():
+    for folder in filter(Path.is_dir, run.folder.parent.iterdir()):
         other = Done(0, "", f"run x in {folder}", run.cwd)
         if other.losses() and other.result["seed"] == seed and same_training(other, run):
             return other.losses()

@@ -49,6 +49,11 @@ class Done:
         result: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
         return result
 
+    @property
+    def shards(self) -> Path:
+        """The prepared text that the run was made from."""
+        return Path(self.result["provenance"]["data"]["folder"])
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [e for e in read_events(self.folder / "events.jsonl") if e["event"] == kind]
 

@@ -36,9 +36,7 @@ runpy.run_module("pgolf.worker", run_name="__main__")
 @pytest.fixture
 def job(workspace: Workspace, plain: Done, tmp_path: Path) -> dict[str, Any]:
     """The job of a finished run, with its artifact in another place."""
-    num_bytes = plain.result["bpb"]["final"]["bytes"]
-    manifest = ("tokens", "manifest.json", "validation", "raw_bytes")
-    validation_view(workspace.entry(*manifest, value=num_bytes), tmp_path / "validation")
+    validation_view(plain.shards, tmp_path / "validation")
     artifact = Path(shutil.copytree(plain.folder / "artifact", tmp_path / "artifact"))
     (tmp_path / "run").mkdir()
     return evaluate_job(

@@ -41,9 +41,7 @@ SlidingEvaluator.evaluate = evaluate
 @pytest.fixture
 def job(workspace: Workspace, plain: Done, tmp_path: Path) -> dict[str, Any]:
     """The evaluate job of a finished run, with its artifact in another place."""
-    num_bytes = plain.result["bpb"]["final"]["bytes"]
-    manifest = ("tokens", "manifest.json", "validation", "raw_bytes")
-    shards = workspace.entry(*manifest, value=num_bytes)
+    shards = plain.shards
     validation_view(shards, tmp_path / "validation")
     artifact = Path(shutil.copytree(plain.folder / "artifact", tmp_path / "artifact"))
     (tmp_path / "run" / "work").mkdir(parents=True)

@@ -62,12 +62,12 @@ def test_an_online_run_arrives_whole_and_an_offline_one_later(
 ) -> None:
     environment = account(server, tmp_path)
     server.start()
-    online = workspace.launch(*TRACKED, "out_dir=tracked", **environment)
+    online = workspace.launch(*TRACKED, "seed=71", "out_dir=tracked", **environment)
     assert "tracking: W&B online" in online.stderr, online.text
     check_arrived(server, online, "run")
 
     server.stop()
-    offline = workspace.launch(*TRACKED, "seed=2", "out_dir=tracked", **environment)
+    offline = workspace.launch(*TRACKED, "seed=72", "out_dir=tracked", **environment)
     assert "tracking: W&B offline" in offline.stderr and "refused" in offline.stderr, offline.text
     command = ["track", "sync", "tracked"]
     failed = workspace.pgolf(*command, **environment)
