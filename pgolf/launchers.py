@@ -25,6 +25,8 @@ from pgolf.workers import COMPILED, run_job
 POLL = timedelta(seconds=5)
 END = "end"
 GOODBYE_POLLS = 100
+# What holds workers on a GPU: the kernel's layers were not yet tried with CUDA and NCCL.
+WITH_CUDA = ("audit hook",)
 
 
 def inside_torchrun() -> bool:
@@ -45,7 +47,7 @@ def run_held(
         run_job(job, devices, extra_path, port)
         return UNRESTRICTED
     policy = policy_of(order, Path(order["cache"]) / COMPILED, alone=port is None)
-    with Sandbox(policy) as sandbox:
+    with Sandbox(policy, WITH_CUDA if devices.device == "cuda" else None) as sandbox:
         run_job(job, devices, extra_path, port, sandbox.start_session)
     return sandbox.report
 

@@ -42,6 +42,8 @@ class Disjoint:
             return undecided(self, "The training tokens are not there.", "overlap of the splits")
         validation, training = data.tokens("validation"), data.tokens("training")
         left = []
+        if subject.kind == "run" and not subject.closed_to_evaluation("filesystem"):
+            left.append("whether the evaluation read training text: nothing kept it from that")
         if self.max_training_tokens is not None and len(training) > self.max_training_tokens:
             left.append(f"training tokens beyond {self.max_training_tokens:,} of {len(training):,}")
             training = training[: self.max_training_tokens]

@@ -13,6 +13,7 @@ from pgolf.audit.probe import failed, passed, undecided
 from pgolf.audit.subject import Subject
 
 FILES = {"model.pgolf", "code.zip"}
+REACHED = "whether the evaluation reached the network: nothing kept it from that"
 # Fetching something at evaluation needs one of these.
 NETWORK = {
     *("requests", "urllib", "http", "ftplib", "huggingface_hub", "aiohttp", "httpx", "urllib3"),
@@ -47,9 +48,12 @@ class Reload:
         for wrong in (*self._sizes(subject, folder), *self._code(folder)):
             return wrong
         total = _size(folder)
+        network = subject.closed_to_evaluation("network")
+        open_ = [] if network or subject.kind != "run" else [REACHED]
         if not self.rescore or subject.rescore is None or subject.result is None:
             what = f"The shipped folder has {total:,} of {self.limit_bytes:,} bytes."
-            return passed(self, what, ["the score of the reloaded artifact"], total_bytes=total)
+            left = ["the score of the reloaded artifact", *open_]
+            return passed(self, what, left, total_bytes=total, network_closed_by=network)
         again, final = subject.rescore(), subject.result["bpb"]["final"]
         off = abs(again["nats"] - final["nats"]) / final["nats"]
         witness = {"reported_nats": final["nats"], "reloaded_nats": again["nats"]}
@@ -58,7 +62,10 @@ class Reload:
                 self, "The reloaded artifact gives another score.", file=str(folder), **witness
             )  # fmt: skip
         what = f"{total:,} shipped bytes give the same score in a fresh process."
-        return passed(self, what, total_bytes=total, relative_difference=off, **witness)
+        return passed(
+            self, what, open_, total_bytes=total, relative_difference=off,
+            network_closed_by=network, **witness,
+        )  # fmt: skip
 
     def _sizes(self, subject: Subject, folder: Path) -> Iterator[Finding]:
         links = [path for path in folder.rglob("*") if path.is_symlink()]

@@ -160,6 +160,12 @@ class Subject:
     times_scored: Callable[[int], np.ndarray] | None = None
     damaged: list[str] = field(default_factory=list)
 
+    def closed_to_evaluation(self, what: str) -> str | None:
+        """The layer that kept the workers from "filesystem" (training text) or "network"."""
+        layers = ((self.result or {}).get("provenance") or {}).get("sandbox") or {}
+        layer = layers.get(what)
+        return None if layer in (None, "not enforced") else str(layer)
+
     def named(self, event: str) -> list[dict[str, Any]]:
         """The events of one kind."""
         return [row for row in self.events if row.get("event") == event]

@@ -51,6 +51,15 @@ def test_a_copy_of_it_is_eligible(made: Made) -> None:
     assert verdict.verdict == ELIGIBLE, verdict.failures
 
 
+@pytest.mark.parametrize(("what", "probe"), [("filesystem", "DISJOINT"), ("network", "RELOAD")])
+def test_what_held_the_evaluation_is_said(made: Made, what: str, probe: str) -> None:
+    assert not any("kept it" in words for words in made.finding(probe).not_checked)
+    result = made.result()
+    result["provenance"]["sandbox"][what] = "not enforced"
+    made.save(result)
+    assert any("kept it" in words for words in made.finding(probe).not_checked)
+
+
 def test_a_full_audit_of_it_passes(made: Made) -> None:
     final = made.result()["bpb"]["final"]
     verdict = made.audit("full", rescore=lambda: final)

@@ -80,7 +80,11 @@ def test_sparklines_go_from_lowest_to_highest():
 
 def test_dashboard_says_where_it_is_and_ends_at_ctrl_c(folder):
     command = [sys.executable, "-m", "pgolf.cli", "dashboard", str(folder), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True,
+        # A suite that runs in the background of a shell hands down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as server:  # fmt: skip
         try:
             assert server.stdout is not None
             found = re.match(r"3 runs at (http://127\.0\.0\.1:\d+/)", server.stdout.readline())
