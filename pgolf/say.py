@@ -30,3 +30,6 @@ class Say:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(f"{stamp}  {text}\n")
+
+
+TERMINAL = Say(None)  # for those who are not told where else to say it

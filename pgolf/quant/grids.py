@@ -11,10 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pgolf.quant.codes import FP16_MAX, IntTensor
+from pgolf.quant.codes import FP16_MAX, SMALLEST_FP16, IntTensor
 from pgolf.quant.rules import Rule
 
-SMALLEST_FP16 = 2.0**-24  # the least subnormal: a scale below it would round to 0
 # Ends of the grid that a search tries, as parts of the row's largest weight.
 SEARCHED = tuple(part / 20 for part in range(20, 5, -1))
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from pgolf.say import TERMINAL
+
 if TYPE_CHECKING:  # protocols imports numpy
     from pgolf.protocols import TrackingSink
 
 POLL_S = 0.25
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class EventFollower:
@@ -32,7 +29,7 @@ class EventFollower:
     """
 
     def __init__(
-        self, path: Path, sinks: Sequence[TrackingSink], say: Callable[[str], None] = _print
+        self, path: Path, sinks: Sequence[TrackingSink], say: Callable[[str], None] = TERMINAL
     ) -> None:
         self._path, self._sinks, self._say = path, list(sinks), say
         self._stopping = threading.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydra.utils import instantiate
 
 from pgolf.errors import UserError
+from pgolf.say import TERMINAL
 
 if TYPE_CHECKING:  # protocols imports numpy
     from pgolf.protocols import TrackingSink
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class SeveralTracking:
@@ -34,7 +30,7 @@ class SeveralTracking:
 
     def __init__(
         self,
-        say: Callable[[str], None] = _print,
+        say: Callable[[str], None] = TERMINAL,
         *,
         sinks: list[Literal["wandb", "trackio", "tensorboard"]],
         wandb: dict[str, Any],

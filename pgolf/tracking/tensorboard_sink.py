@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from pgolf.say import TERMINAL
 from pgolf.tracking.child_sink import ChildTracking
 from pgolf.tracking.metrics import AXES, metrics_of, summary_of
 
 CHILD = Path(__file__).with_name("tensorboard_child.py")
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class TensorboardTracking:
@@ -29,7 +25,7 @@ class TensorboardTracking:
 
     def __init__(
         self,
-        say: Callable[[str], None] = _print,
+        say: Callable[[str], None] = TERMINAL,
         *,
         folder: str | None = None,
         finish_timeout_s: float = 30.0,

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pgolf.say import TERMINAL
 from pgolf.tracking.child_sink import ChildTracking
 from pgolf.tracking.metrics import metrics_of, summary_of
 
 CHILD = Path(__file__).with_name("trackio_child.py")
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class TrackioTracking:
@@ -30,7 +26,7 @@ class TrackioTracking:
 
     def __init__(
         self,
-        say: Callable[[str], None] = _print,
+        say: Callable[[str], None] = TERMINAL,
         *,
         project: str,
         group: str | None = None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import queue
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from pgolf.errors import UserError
 from pgolf.provenance import environment
+from pgolf.say import TERMINAL
 from pgolf.tracking.metrics import AXES, metrics_of, summary_of
 from pgolf.tracking.wandb_account import find_account, probe
 from pgolf.tracking.wandb_process import WandbProcess
@@ -21,10 +21,6 @@ CHECK_TIMEOUT_S = 1.5
 # On a busy machine wandb itself takes seconds to import; this much is no sign of a lost network.
 START_ALLOWANCE_S = 20.0
 REMEDY = "use tracking.mode=offline (upload later), tracking.mode=auto or tracking=none"
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 class WandbTracking:
@@ -45,7 +41,7 @@ class WandbTracking:
 
     def __init__(
         self,
-        say: Callable[[str], None] = _print,
+        say: Callable[[str], None] = TERMINAL,
         *,
         project: str,
         entity: str | None = None,
