@@ -20,7 +20,7 @@ from pgolf.errors import RunFailed
 from pgolf.hardware import Devices
 from pgolf.sandbox.evaluation import policy_of
 from pgolf.sandbox.start import UNRESTRICTED, Sandbox
-from pgolf.workers import COMPILED, run_job
+from pgolf.workers import kernel_caches, run_job
 
 POLL = timedelta(seconds=5)
 END = "end"
@@ -46,7 +46,8 @@ def run_held(
     if order.get("sandbox") is None:
         run_job(job, devices, extra_path, port)
         return UNRESTRICTED
-    policy = policy_of(order, Path(order["cache"]) / COMPILED, alone=port is None)
+    kernels = kernel_caches(Path(order["cache"])).values()
+    policy = policy_of(order, kernels, alone=port is None)
     with Sandbox(policy, WITH_CUDA if devices.device == "cuda" else None) as sandbox:
         run_job(job, devices, extra_path, port, sandbox.start_session)
     return sandbox.report

@@ -51,7 +51,7 @@ def run_job(
         command += ["--local-addr", "127.0.0.1"]
     command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
     cache = json.loads(job.read_text(encoding="utf-8"))["cache"]
-    environment = _environment(devices, Path(cache) / COMPILED, extra_path)
+    environment = _environment(devices, Path(cache), extra_path)
     if port is not None:
         command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
         # Each job meets at a port of its own, not in the store that torchrun keeps for launchers.
@@ -75,16 +75,26 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
     )
 
 
-def _environment(devices: Devices, compiled: Path, extra_path: str | None) -> dict[str, str]:
+def kernel_caches(cache: Path) -> dict[str, Path]:
+    """Where compiled kernels stay: with the stages, so that a later run starts in seconds.
+
+    A folder that the user has named by the variable counts.
+    """
+    variables = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+    return {
+        name: Path(os.environ.get(name) or cache / COMPILED / folder)
+        for name, folder in variables.items()
+    }
+
+
+def _environment(devices: Devices, cache: Path, extra_path: str | None) -> dict[str, str]:
     threads = str(devices.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
     # Threads that spin while they wait make a run several times slower where another process wants
     # a core, and gain a tenth where none does (docs/measurements.md).
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    # Compiled kernels stay where the stages stay: a later run starts in seconds.
-    environment.setdefault("TRITON_CACHE_DIR", str(compiled / "triton"))
-    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled / "inductor"))
+    environment |= {name: str(folder) for name, folder in kernel_caches(cache).items()}
     package_root = str(Path(__file__).resolve().parent.parent)
     paths = [extra_path, package_root, os.environ.get("PYTHONPATH")]
     environment["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)

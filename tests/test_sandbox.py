@@ -18,9 +18,11 @@ import pytest
 from pgolf.errors import RunFailed
 from pgolf.sandbox import landlock, seccomp
 from pgolf.sandbox.enter import NOT_ENFORCED
+from pgolf.sandbox.evaluation import policy_of
 from pgolf.sandbox.policy import Network, Policy, without
 from pgolf.sandbox.run import Limits, run_sandboxed
 from pgolf.sandbox.start import LAYERS, Sandbox
+from pgolf.workers import kernel_caches
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the layers are those of Linux")
 
@@ -201,6 +203,26 @@ def test_data_beside_programs_are_hidden(tmp_path: Path, monkeypatch: pytest.Mon
     assert grants[str(tmp_path / "code.py")] is False
     assert str(tmp_path) not in grants and str(tmp_path / "train.bin") not in grants
     assert "/" not in grants
+
+
+def test_kernels_may_be_compiled_where_the_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "own"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    (tmp_path / "run").mkdir()
+    job: dict[str, Any] = {
+        "run_folder": str(tmp_path / "run"),
+        "output": str(tmp_path / "work" / "score.json"),
+        "artifact": str(tmp_path / "artifact"),
+        "data_folder": str(tmp_path / "validation"),
+        "sandbox": {"canary": "canary", "hidden": [str(tmp_path / "cache")]},
+    }
+    folders = kernel_caches(tmp_path / "cache").values()
+    granted = policy_of(job, folders, alone=True).grants()
+    assert granted[str(tmp_path / "own")] and (tmp_path / "own").is_dir()
+    assert granted[str(tmp_path / "cache" / "compiled" / "inductor")]
+    assert str(tmp_path / "cache") not in granted
 
 
 def test_a_filter_has_an_answer_for_every_call() -> None:

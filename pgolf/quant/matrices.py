@@ -127,9 +127,10 @@ def _group(job: Job) -> object:
     rule, (rows, columns) = job.rule, job.weight.shape
     if job.hessian is None:
         return None
+    shared = columns, rule.rounding, rule.damping, rule.order
     if rule.rounding == "trellis":
-        return columns, rows, rule
-    return columns, rule.rounding, rule.block_size, rule.damping, rule.order
+        return *shared, rows, rule.bits, rule.states, rule.penalty
+    return *shared, rule.block_size
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +31,25 @@ def hidden_of(config: dict[str, Any], cache: Path, data: Path, documents: Path) 
     }
 
 
-def policy_of(job: dict[str, Any], compiled: Path, alone: bool) -> Policy:
+def policy_of(job: dict[str, Any], compiled: Iterable[Path], alone: bool) -> Policy:
     """What the workers of an evaluate job may open.
 
     Args:
         job: its `sandbox` is that of `hidden_of`.
-        compiled: folder of compiled kernels.
+        compiled: folders of compiled kernels.
         alone: all workers are started by this launcher, on this host.
     """
     run, work = Path(job["run_folder"]), Path(job["output"]).parent
-    compiled.mkdir(parents=True, exist_ok=True)
-    logs = [run / LOG, run / EVENTS]
-    for path in logs:  # a file can be granted only when it is there
+    logs, kernels = [run / LOG, run / EVENTS], list(compiled)
+    # Only what is there can be granted.
+    for path in logs:
         path.touch()
+    for path in kernels:
+        path.mkdir(parents=True, exist_ok=True)
     return Policy(
         canary=job["sandbox"]["canary"],
         read=[job["artifact"], job["data_folder"]],
-        write=[str(work), str(compiled), *map(os.fspath, logs)],
+        write=[str(work), *map(os.fspath, [*kernels, *logs])],
         hidden=job["sandbox"]["hidden"],
         network="loopback" if alone else "world",
     )
