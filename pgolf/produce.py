@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -104,6 +105,7 @@ class Parts:
         self.context, self.job, self.world = context, context.job, context.world
         self.config: dict[str, Any] = context.job["config"]
         self.data = Path(context.job["data_folder"])
+        self.tried: tuple[Artifact, int, dict[str, Any]] | None = None  # by `size_of`, the last
 
     @cached_property
     def model(self) -> nn.Module:
@@ -227,15 +229,14 @@ class Parts:
             codes = quantizer.quantize(
                 model, self.calibration(quantizer), world, partial(self.size_of, trial)
             )
+            info: dict[str, Any] = {"calibration": "training text"}
+            if world.is_main:
+                artifact, code_bytes = self.shipped(codes, trial, folder / "artifact")
+                info["model_bytes"], info["code_bytes"] = artifact.file_bytes, code_bytes
+                info["tensors"] = tensor_rows(artifact, codes.losses)
         finally:
             if world.is_main:
                 shutil.rmtree(trial, ignore_errors=True)
-        info: dict[str, Any] = {"calibration": "training text"}
-        if world.is_main:
-            self.context.say("pack: encoding the artifact")
-            artifact, code_bytes = self.ship(codes, folder / "artifact")
-            info["model_bytes"], info["code_bytes"] = artifact.file_bytes, code_bytes
-            info["tensors"] = tensor_rows(artifact, codes.losses)
         world.barrier()
         return info
 
@@ -255,8 +256,21 @@ class Parts:
     def size_of(self, folder: Path, codes: Codes) -> int:
         """Bytes of the artifact's folder if these codes were shipped; on the main rank alone."""
         assert self.world.is_main, "another rank would write the same files"
-        artifact, code_bytes = self.ship(codes, folder)
-        return artifact.file_bytes + code_bytes
+        self.tried = *self.ship(codes, folder), codes.tensors
+        return self.tried[0].file_bytes + self.tried[1]
+
+    def shipped(self, codes: Codes, trial: Path, folder: Path) -> tuple[Artifact, int]:
+        """The folder of these codes: that of the last trial if they were its codes, or a new one.
+
+        Encoding the full model anew would take seconds of the training budget.
+        """
+        if self.tried is None or self.tried[2] is not codes.tensors:
+            self.context.say("pack: encoding the artifact")
+            return self.ship(codes, folder)
+        artifact, code_bytes, _ = self.tried
+        shutil.rmtree(folder, ignore_errors=True)
+        trial.rename(folder)
+        return replace(artifact, file=folder / artifact.file.name), code_bytes
 
     def calibration(self, quantizer: Quantizer) -> Iterator[Tensor]:
         """Batches of training text on the device, ids_BT int64; each rank takes its share."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
+from pgolf.artifact import read_artifact
 from pgolf.context import Context
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World
@@ -60,10 +61,13 @@ def test_source_train_is_given_no_validation_text(
 
 
 class AskingQuantizer:
-    """Asks for the size of what it will give, and of less."""
+    """Asks for the size of what it will give, and of less, before or after that."""
 
     calibration_batches = 0
     answers: tuple[int, int] = (0, 0)
+
+    def __init__(self, *, last_is_best: bool) -> None:
+        self.last_is_best = last_is_best
 
     def quantize(
         self,
@@ -74,17 +78,24 @@ class AskingQuantizer:
     ) -> Codes:
         assert not list(batches)
         codes = NoQuantizer().quantize(model, batches, world, size_of)
-        halves = {name: value * 0 for name, value in codes.tensors.items()}
-        AskingQuantizer.answers = (size_of(Codes(halves)), size_of(codes))
+        zeros = Codes({name: value * 0 for name, value in codes.tensors.items()})
+        if self.last_is_best:
+            AskingQuantizer.answers = (size_of(zeros), size_of(codes))
+        else:
+            AskingQuantizer.answers = (size_of(codes), size_of(zeros))[::-1]
         return codes
 
 
+@pytest.mark.parametrize("last_is_best", [True, False])
 def test_a_quantizer_is_told_the_bytes_of_the_folder_that_it_leads_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_is_best: bool
 ) -> None:
     config: dict[str, Any] = {
         "model": MODEL,
-        "quant": {"_target_": "tests.test_produce.AskingQuantizer"},
+        "quant": {
+            "_target_": "tests.test_produce.AskingQuantizer",
+            "last_is_best": last_is_best,
+        },
         "codec": {"_target_": "pgolf.codec.zstd_codec.ZstdCodec"},
         "eval": {"_target_": "pgolf.eval.standard.StandardEvaluator"},
         "ttt": {"_target_": "pgolf.ttt.none.NoTTT"},
@@ -101,3 +112,6 @@ def test_a_quantizer_is_told_the_bytes_of_the_folder_that_it_leads_to(
     less, size = AskingQuantizer.answers
     assert size == sum(sizes.values()) and info["code_bytes"] < less < size
     assert not [path for path in work.rglob("*") if path.is_file() and "artifact" not in str(path)]
+    shipped = read_artifact(work / "artifact").codes.weights()
+    assert any(value.any() for value in shipped.values())
+    assert info["tensors"]
