@@ -8,6 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+# A CPU adds all squares of a tensor up in fp32: of an embedding of 4M elements it lost 6e-5 of the
+# norm, which a GPU, that adds by pieces of this size, did not.
+PIECE = 2**16
+
 
 def tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
     """Parameters and buffers of all modules, in a fixed order."""
@@ -16,9 +20,14 @@ def tensors_of(modules: Sequence[nn.Module]) -> list[Tensor]:
 
 @torch.no_grad()
 def norms_of(modules: Sequence[nn.Module]) -> Tensor:
-    """Of each parameter and buffer that has elements; torch's own counters miss `.data`."""
+    """Of each parameter and buffer that has elements, or of its pieces.
+
+    They show changes that torch's own counters miss, as those of `.data`.
+    """
     wide = (torch.float32, torch.float64)
     tensors = [t if t.dtype in wide else t.float() for t in tensors_of(modules) if t.numel()]
+    if any(t.device.type == "cpu" and t.numel() > PIECE for t in tensors):
+        tensors = [piece for t in tensors for piece in t.flatten().split(PIECE)]
     norms = torch._foreach_norm(tensors) if tensors else (torch.zeros(()),)
     return torch.stack([cast(Tensor, norm) for norm in norms]).nan_to_num()
 
