@@ -17,6 +17,7 @@ from pgolf.artifact import build_model, read_artifact
 from pgolf.context import Context
 from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
+from pgolf.eval.by_document import TalliedStream
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.files import write_json
 from pgolf.kernel.attention import set_backend
@@ -47,6 +48,9 @@ def evaluate(context: Context) -> None:
         if compiles(devices["compile"], world.device):
             compile_blocks(model)
         stream = TokenStream.open_validation(Path(job["data_folder"]))
+    text = stream  # what the final score alone reads
+    if job.get("documents"):
+        text = TalliedStream(stream, job["bos_id"], world)
     standard = StandardEvaluator(**job["standard"])
     evaluator: Evaluator = instantiate(job["eval"], _convert_="all")
     scores: dict[str, Any] = {"load_s": clock.seconds("load")}
@@ -54,37 +58,46 @@ def evaluate(context: Context) -> None:
         score = standard.evaluate(model, stream, world)
     scores |= measured(context, "quantized", score)
     if job["ttt"] is not None:
-        scores |= adapt_and_score(context, model, stream, evaluator)
+        scores |= adapt_and_score(context, model, stream, evaluator, text)
     else:
         before = state_of(model)
         with phase(context, "final", "evaluate"):
-            score = evaluator.evaluate(model, stream, world)
+            score = evaluator.evaluate(model, text, world)
         # Nothing learns here: the auditor compares both, and with the artifact's.
         states = {"before": float(before), "after": float(state_of(model))}
         context.events.emit("state", "evaluate", name="final", **states)
         scores |= measured(context, "final", score)
+    if isinstance(text, TalliedStream):
+        text.write(Path(job["documents"]))
     if world.is_main:
         write_json(Path(job["output"]), scores)
 
 
 def adapt_and_score(
-    context: Context, model: nn.Module, stream: TokenStream, evaluator: Evaluator
+    context: Context,
+    model: nn.Module,
+    stream: TokenStream,
+    evaluator: Evaluator,
+    text: TokenStream | None = None,
 ) -> dict[str, Any]:
     """Test-time training while scoring: "final", what it says under "ttt", and the "control".
 
     The control, the same windows without adapting, comes first, while the weights are as shipped.
+
+    Args:
+        text: the stream again, as the final score reads it, where that is another object.
     """
     world = context.world
     scores: dict[str, Any] = {}
     ttt: Any = instantiate(context.job["ttt"], _convert_="all")
-    open_ledger = ledger_of(ttt, context, model, stream, evaluator)
     unadapted: list[Score] | None = None
     if ttt.compare:
-        control = open_ledger()
+        control = ledger_of(ttt, context, model, stream, evaluator)()
         with phase(context, "control", "diagnostic"), control.progress("control"):
             control.score_unadapted()
         unadapted = control.curve
         scores |= measured(context, "control", control.finish())
+    open_ledger = ledger_of(ttt, context, model, text or stream, evaluator)
     ledger = open_ledger(events=context.events, unadapted=unadapted)
     with phase(context, "final", "evaluate"), ledger.progress("adapt and score"):
         adapted = ttt.score(model, ledger, world, context.clock)

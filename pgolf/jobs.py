@@ -103,12 +103,13 @@ def produce_job(
 def evaluate_job(
     config: Config, devices: Devices, *, run_folder: Path, cache: Path, artifact: Path,
     validation: Path, tokenizer_fingerprint: str | None, bos_id: int, output: Path,
-    sandbox: dict[str, Any] | None = None,
+    sandbox: dict[str, Any] | None = None, documents: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score the artifact: the job is given its bytes and the validation shards, nothing else.
 
     Args:
         sandbox: of `pgolf.sandbox.evaluation.hidden_of`; None holds the workers by nothing.
+        documents: a file beside output, for what the final score is by document.
     """
     return {
         "kind": "evaluate",
@@ -125,5 +126,6 @@ def evaluate_job(
         "devices": devices.as_dict(),
         "limits": {"evaluate": config["limits"]["evaluate_s"]},
         "output": str(output),
+        "documents": None if documents is None else str(documents),
         "sandbox": sandbox,
     }

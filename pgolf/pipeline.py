@@ -27,6 +27,7 @@ from pgolf.cache import in_use
 from pgolf.clock import Clock
 from pgolf.config import changed, check_world, load_config
 from pgolf.data.view import validation_view
+from pgolf.documents import tell_documents
 from pgolf.errors import RunFailed, UserError, error_of
 from pgolf.events import EventLog, read_events
 from pgolf.files import explain_os_error, write_json
@@ -306,6 +307,8 @@ class Run:
     def evaluate(self, artifact: Path, prepared: Prepared) -> dict[str, Any]:
         """Score the artifact in fresh workers that run the shipped code."""
         view, output = self.folder / "work" / "validation", self.folder / "work" / "scores.json"
+        documents = output.with_name("documents.npy")
+        tokenizer = open_tokenizer(prepared.folder / "tokenizer")
         validation_view(prepared.folder, view)
         job = evaluate_job(
             self.config,
@@ -315,14 +318,16 @@ class Run:
             artifact=artifact,
             validation=view,
             tokenizer_fingerprint=prepared.manifest.tokenizer_fingerprint,
-            bos_id=open_tokenizer(prepared.folder / "tokenizer").bos_id,
+            bos_id=tokenizer.bos_id,
             output=output,
             sandbox=self.hidden(prepared),
+            documents=documents,
         )
         with self.clock.phase("evaluate", "evaluate"):
             held = self.run_job("evaluate", job, str(artifact / CODE_FILE))
         scores = {**read_scores(output), "sandbox": held}
         self.events.emit("sandbox", "evaluate", **held)
+        tell_documents(documents, view, tokenizer, scores["final"], self.events)
         shutil.rmtree(self.folder / "work")
         return scores
 

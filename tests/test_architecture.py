@@ -27,7 +27,7 @@ FOUNDATION = {
 # What packages offer to each other: the data that passes between stages, and pure functions.
 PUBLIC = {
     *("data.manifest", "data.stream", "data.prefetch", "tokenizer.store", "train.schedule"),
-    *("ttt.adapted", "quant.codes", "sandbox.run"),
+    *("ttt.adapted", "quant.codes", "sandbox.run", "eval.by_document"),
 }
 # Nothing imports the first two; only they import the third.
 EDGES = {"cli", "launch", "pipeline"}

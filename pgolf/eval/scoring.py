@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pgolf.distributed import World, to_device
+from pgolf.eval.by_document import TalliedStream
 from pgolf.progress import Bar, track
 from pgolf.protocols import Model
 from pgolf.score import Score
@@ -123,12 +124,15 @@ def score_batches(
         for batch in batches:
             ids_BT, targets_BN, counted_BN, raw_bytes = _gather(stream, batch, seq_len)
             # Counted on the CPU: nobody waits for the device.
-            num_tokens += int(counted_BN.sum())
+            scored_BN = counted_BN.numpy()
+            num_tokens += int(scored_BN.sum())
             ids_BT, targets_BN, counted_BN = (
                 to_device(tensor, world.device) for tensor in (ids_BT, targets_BN, counted_BN)
             )
-            nll_BN = language_model.nll(ids_BT, targets_BN)
-            nats += (nll_BN * counted_BN).sum(dtype=torch.float64)
+            nll_BN = language_model.nll(ids_BT, targets_BN) * counted_BN
+            nats += nll_BN.sum(dtype=torch.float64)
+            if isinstance(stream, TalliedStream):
+                stream.add(batch.starts, seq_len, scored_BN, nll_BN)
             num_bytes += raw_bytes
             bar.advance(len(batch.starts))
     model.train(was_training)

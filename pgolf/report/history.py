@@ -17,6 +17,8 @@ from pgolf.result import validate_result
 
 # libyaml's loader is ten times as fast; both read the same.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Of a `documents` event (pgolf.documents).
+DOCUMENTS = ("count", "edges", "counts", "quartiles")
 
 
 class Curve:
@@ -57,6 +59,7 @@ class History:
         scores: BPB by name.
         trained_nats: of the trained weights' score, which tells them from all others.
         tensors: rows of `pgolf.census`.
+        documents: edges and counts of the final score's histogram by document; no text.
         stage, first_time, last_time: where the run is, and since when.
         seconds: of each stage; reused: the stages that came out of the cache.
         result: content of result.json, or None; broken: what is wrong with it, or "".
@@ -83,6 +86,7 @@ class History:
         self.seconds: dict[str, float] = {}
         self.reused: set[str] = set()
         self.tensors: list[dict[str, Any]] = []
+        self.documents: dict[str, Any] = {}
         self.stage, self.first_time, self.last_time = "", 0.0, 0.0
 
     def refresh(self) -> bool:
@@ -164,6 +168,8 @@ class History:
             self._take_stage(event)
         elif kind == "tensors":
             self.tensors = event.get("rows") or []
+        elif kind == "documents" and all(get(name) for name in DOCUMENTS):
+            self.documents = {name: event[name] for name in DOCUMENTS}
 
     def _take_stage(self, event: dict[str, Any]) -> None:
         name = str(event.get("stage"))

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from pgolf.files import atomic_writer
-from pgolf.report import audit, charts, sections, tensors, tokenizer
+from pgolf.report import audit, charts, documents, sections, tensors, tokenizer, words
 from pgolf.report.rundata import RunData, load_run
 from pgolf.report.style import CSS
 
@@ -34,6 +34,7 @@ def render(run: RunData) -> str:
         *_limits(run),
         sections.card("Scores", sections.scores(result), "whole"),
         audit.card(run.audit),
+        documents.card(run.documents, words.final_bpb(result)),
         tokenizer.card(run.tokenizer),
         tensors.card(run.tensors),
         sections.card("Files", sections.files(run.folder), "whole"),

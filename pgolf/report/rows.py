@@ -53,6 +53,7 @@ def run_row(history: History, points: int) -> Row:
         "ttt": _columns(history.epochs, ("epoch", "bpb", "loss"), points),
         "running": _running(history.running),
         "tensors": [[tensor["name"], tensor["encoded_bytes"]] for tensor in history.tensors],
+        "documents": _documents(history),
         "report": (folder / "report.html").is_file(),
     }  # fmt: skip
     return row if result is None else {**row, **_of_result(result)}
@@ -134,6 +135,24 @@ def _columns(curve: Curve, names: Sequence[str], points: int) -> Row | None:
     return {
         name: [_round(column[i]) for i in kept]
         for name, column in zip(names, curve.columns, strict=True)
+    }
+
+
+def _documents(history: History) -> Row | None:
+    """Documents by BPB in bins of equal width between two BPB, `span`.
+
+    `density` is in percent of all documents, those beyond the bins too, per 0.1 BPB: so runs with
+    other bins can be compared.
+    """
+    found = history.documents
+    if not found:
+        return None
+    edges, counts = found["edges"], found["counts"]
+    scale = 10.0 / ((edges[1] - edges[0]) * found["count"])
+    return {
+        "span": [edges[0], edges[-1]],
+        "density": [_round(count * scale, 2) for count in counts],
+        "median": _round(found["quartiles"][1]),
     }
 
 

@@ -29,6 +29,7 @@ class RunData:
         tensors: bytes by tensor of the artifact, as `pgolf.census` counts them, or None.
         config: text of config.yaml, or "".
         audit: content of audit.json, or None.
+        documents: the final score by document, as `pgolf.documents` tells it, or None.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class RunData:
     tensors: list[dict[str, Any]] | None
     config: str
     audit: dict[str, Any] | None = None
+    documents: dict[str, Any] | None = None
 
 
 def load_run(folder: Path) -> RunData:
@@ -76,6 +78,7 @@ def load_run(folder: Path) -> RunData:
         tensors=(_last(events, "tensors") or {}).get("rows"),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
         audit=_audit(folder / "audit.json"),
+        documents=_last(events, "documents"),
     )
 
 

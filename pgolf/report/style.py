@@ -126,6 +126,24 @@ p { margin: 0 0 8px; }
 .chart .line.soft { stroke: var(--muted); stroke-opacity: 0.5; stroke-width: 1.4; }
 .chart .dot.full { fill: var(--accent); }
 .chart .dot.hollow { fill: var(--card); stroke: var(--accent); stroke-width: 2; }
+.chart .bin { fill: var(--accent); fill-opacity: 0.75; }
+.chart .mark { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 4 3; }
+.halves { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 14px 32px; }
+.halves h3 { font-size: 13px; margin: 0 0 4px; font-weight: 500; color: var(--muted); }
+.document { border-top: 1px solid var(--line); }
+.document summary {
+  display: flex; flex-wrap: wrap; gap: 0 12px; padding: 6px 0; margin: 0; font-weight: 400;
+  border-radius: 4px;
+}
+.document summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.document summary::before { content: "\\25b8"; width: 10px; }
+.document[open] summary::before { content: "\\25be"; }
+.document span { color: var(--muted); }
+.document bdi {
+  flex-basis: 100%; padding-left: 22px;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+}
+.document pre { white-space: pre-wrap; overflow-wrap: anywhere; margin-bottom: 10px; }
 .tabs { position: relative; }
 .tabs input { position: absolute; opacity: 0; pointer-events: none; }
 .tabs .choices { position: absolute; top: -34px; right: 0; display: flex; gap: 4px; }
@@ -138,7 +156,7 @@ p { margin: 0 0 8px; }
 #by-step:focus-visible ~ .choices label[for=by-step],
 #by-second:focus-visible ~ .choices label[for=by-second] { outline: 2px solid var(--accent); }
 @media (max-width: 860px) {
-  .grid { grid-template-columns: minmax(0, 1fr); }
+  .grid, .halves { grid-template-columns: minmax(0, 1fr); }
   .headline { grid-template-columns: minmax(0, 1fr); gap: 16px; }
 }
 @media (max-width: 480px) {

@@ -127,3 +127,23 @@ def dot(frame: Frame, point: Point, title: str, css: str = "", radius: float = 3
         f'<circle class="dot {css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">'
         f"<title>{escape(title)}</title></circle>"
     )
+
+
+def rectangle(frame: Frame, sides: Point, top: float, title: str, css: str) -> str:
+    """A bar from the bottom to `top` between two x values; `title` shows at the mouse."""
+    left, right, y = frame.x(sides[0]), frame.x(sides[1]), frame.y(top)
+    return (
+        f'<rect class="{css}" x="{left + 0.5:.1f}" y="{y:.1f}" '
+        f'width="{max(0.5, right - left - 1):.1f}" height="{frame.y(0.0) - y:.1f}">'
+        f"<title>{escape(title)}</title></rect>"
+    )
+
+
+def upright(frame: Frame, value: float, label: str) -> str:
+    """A line across the drawing at an x value, its label above it."""
+    x = frame.x(value)
+    anchor = "end" if x > frame.width / 2 else "start"
+    return (
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" '
+        f'y2="{frame.height - BOTTOM}"/>' + text(x, TOP - 9, label, "value", anchor)
+    )

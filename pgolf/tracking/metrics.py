@@ -43,7 +43,7 @@ def metrics_of(event: Values) -> tuple[Values, Values]:
     if kind == "stage":
         seconds = values.get("seconds")
         return {}, {} if seconds is None else {f"seconds/{stage}": seconds}
-    if kind == "tensors":  # a table for the report
+    if kind in ("tensors", "documents"):  # a table for the report; text stays in the run folder
         return {}, {}
     return {}, {f"{kind}/{key}": value for key, value in values.items()}
 

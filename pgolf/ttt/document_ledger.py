@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World, to_device
 from pgolf.errors import RunFailed, UserError
+from pgolf.eval.by_document import TalliedStream
 from pgolf.protocols import Model
 from pgolf.score import Score
 from pgolf.ttt.account import Account
@@ -262,6 +263,8 @@ class DocumentLedger(Fixed):
         with self._world.autocast():
             nll_BN = torch.where(scored_BN, nll(ids_BT, targets_BN), 0.0)
         self._nats += nll_BN.detach().sum(dtype=torch.float64)
+        if isinstance(self._stream, TalliedStream):
+            self._stream.add(begins, size, scored, nll_BN)
         count = int(scored.sum())
         self._tokens, self._bytes = self._tokens + count, self._bytes + raw_bytes
         self._account.show(count)

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pgolf import workers
 from pgolf.config import load_config
+from pgolf.data.stream import TokenStream
 from pgolf.data.view import validation_view
 from pgolf.hardware import Devices
 from pgolf.jobs import evaluate_job
@@ -86,3 +88,16 @@ def test_code_that_is_not_shipped_is_missed(
     command = [sys.executable, "-P", "-S", "-m", "pgolf.worker", str(order)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode != 0 and "pgolf" in done.stderr
+
+
+def test_the_final_score_is_told_by_document(plain: Done) -> None:
+    (event,) = plain.events("documents")
+    ids = TokenStream.open_validation(plain.shards).ids
+    documents = np.split(ids, np.flatnonzero(ids == 256)[1:])
+    assert event["count"] + event["short"] == len(documents)
+    assert event["count"] > 0 and sum(event["counts"]) == event["count"]
+    for row in (*event["worst"], *event["median"], *event["best"]):
+        text = bytes(documents[row["document"]][1:].astype(np.uint8).tolist())
+        assert text.decode().startswith(row["text"]) and row["bytes"] == len(text)
+        # The first token of the text is not scored.
+        assert row["tokens"] == len(text) + (row["document"] > 0)

@@ -133,6 +133,26 @@ function gainCard(picked) {
             label: `Gain of adapting over the tokens scored, of ${names(picked)}` }));
 }
 
+// The first seed's documents; the other seeds as thin lines.
+function documentsCard(picked) {
+  const found = picked.map(one => ({ one, runs: one.runs.filter(run => run.documents) })).filter(p => p.runs.length);
+  if (!found.length) return null;
+  const points = ({ documents: { span: [low, high], density } }) => density.map((y, i) =>
+    [low + ((high - low) * (i + 0.5)) / density.length, y]);
+  const series = found.map(({ one, runs: [first, ...others] }) => ({
+    label: one.label, colour: one.colour, line: points(first), thin: others.map(points),
+  }));
+  const lines = found.map(({ one, runs: [first] }) => h('li', {}, swatch(one),
+    `${one.label}: median ${fixed(first.documents.median, 4)}`,
+    first.report ? [', ', h('a', { href: `${first.report}#documents`, 'data-focus': `documents-${first.id}`,
+      'aria-label': `worst documents of ${one.label}` }, 'worst documents')] : null));
+  return card('Bits per byte by document',
+    'Of all documents, percent per 0.1 bits per byte; a line is a seed. Short ones are left out.',
+    chart({ series, x: { title: 'bits per byte' }, y: { title: 'percent per 0.1' },
+            label: `Documents by bits per byte, of ${names(found.map(p => p.one))}` }),
+    h('ul', { class: 'legend' }, lines));
+}
+
 function bytesCard(picked, visible, limit) {
   const colours = new Map(picked.map(one => [one.key, one.colour]));
   const series = visible.map(one => ({

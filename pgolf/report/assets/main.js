@@ -112,6 +112,7 @@ function render() {
     epochsCard(picked, entries),
     bytesCard(picked, entries, data.limit),
     gainCard(picked),
+    documentsCard(picked),
     secondsCard(picked),
     tensorsCard(picked, data.tensors, state.tensors, tensors => change({ tensors })),
     settingsCard(picked, data.settings, data.groups),
