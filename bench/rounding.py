@@ -87,9 +87,10 @@ def main() -> None:
     bench = quant.Bench(options)
     bench.model.load_state_dict(bench.weights)
     bench.model.recurrence(True)  # type: ignore[operator]
-    probes, rest = bench.batches[:1], bench.batches[1:]
+    # Rows that a text has weighed do less harm on it than on others.
+    probes, weighing, rest = bench.batches[:1], bench.batches[1:2], bench.batches[2:]
     hessians = needed_hessians(bench.model, iter(rest), len(rest), bench.world, [PLAIN])
-    rows = row_importance(bench.model, probes, hessians, bench.world)
+    rows = row_importance(bench.model, weighing, hessians, bench.world)
     divergence = Divergence(bench.model, probes, bench.world)
     min_elements = bench.config["scale"]["quant_min_elements"]
     found: dict[str, list[tuple[float, Future[int], float]]] = {}

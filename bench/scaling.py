@@ -1,11 +1,15 @@
 """Several GPUs of one host beside one: speed, and whether they compute the same.
 
-python bench/scaling.py [--gpus N] [--data FOLDER] [--steps N] [--json] [--save]
+python bench/scaling.py [--gpus N] [--data FOLDER] [--steps N] [--passes N] [--json] [--save]
 
 Starts itself under torchrun, first with one GPU and then with N, on the same batches: tokens a
 second of training steps without and with recurrence, the share of a step in communication, the loss
 curve, an epoch of test-time training, and a sliding score of the adapted weights. FOLDER has
 prepared shards; without it the text is random tokens, whose loss only falls to its entropy.
+
+With --passes N every GPU takes N passes of 48 sequences a step, whatever their number, and only
+steps are timed. A step of the recipe has one pass on each of 8 GPUs, so that 1 shows there what
+communication and the optimizer cost beside it.
 """
 
 from __future__ import annotations
@@ -40,12 +44,14 @@ TIMED_STEPS = 6
 SEED = 0
 
 
-def measure(world: World, data: Path | None, steps: int) -> dict[str, Any]:
+def measure(world: World, data: Path | None, steps: int, passes: int | None) -> dict[str, Any]:
     """All figures of one world; the same on every rank but for times."""
     config = gpu.full_size()
     torch.manual_seed(SEED)
     model = instantiate(config["model"], _convert_="all").to(world.device)
     trainer = instantiate(config["train"], _convert_="all")
+    if passes is not None:
+        trainer.batch_seqs = passes * trainer.micro_batch_seqs * world.world_size
     optimizer = instantiate(config["optim"], _partial_=True, _convert_="all")(
         list(model.named_parameters()), world
     )
@@ -68,8 +74,10 @@ def measure(world: World, data: Path | None, steps: int) -> dict[str, Any]:
             found = profiled(loop.train_step, world.device)
             communication = found["kinds"].get("communication", 0.0)
             figures[f"communication_{name}"] = communication / found["wall_ms"]
+            figures[f"kinds_{name}"] = {"idle": found["idle_ms"], **found["kinds"]}
         loop.batches.close()
-    figures |= adapt_and_score(model, config, world, clock, data)
+    if passes is None:
+        figures |= adapt_and_score(model, config, world, clock, data)
     figures["peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return figures
 
@@ -93,12 +101,13 @@ def adapt_and_score(
     }  # fmt: skip
 
 
-def run_world(num_gpus: int, data: Path | None, steps: int) -> dict[str, Any]:
+def run_world(num_gpus: int, data: Path | None, steps: int, passes: int | None) -> dict[str, Any]:
     """This script under torchrun; returns what its main rank wrote."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(num_gpus), __file__, "--worker", file.name]
         command += ["--steps", str(steps), *(["--data", str(data)] if data else [])]
+        command += ["--passes", str(passes)] if passes is not None else []
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "8"})
         found: dict[str, Any] = json.loads(Path(file.name).read_text())
         return found
@@ -113,6 +122,9 @@ def compare(one: dict[str, Any], many: dict[str, Any], num_gpus: int) -> dict[st
         figures[f"{name}, {num_gpus} GPUs, tokens/s"] = many[key]
         figures[f"{name}, times one"] = many[key] / one[key]
         figures[f"{name}, share of the step in communication"] = many[f"communication_{name}"]
+        figures[f"{name}, ms of a step by kind, {num_gpus} GPUs"] = many[f"kinds_{name}"]
+    if "bpb" not in one:
+        return figures
     for key in ("ttt, s", "sliding, s"):
         figures[f"{key}, 1 GPU over {num_gpus}"] = one[key] / many[key]
     apart = [abs(a - b) / a for a, b in zip(one["losses"], many["losses"], strict=True)]
@@ -130,18 +142,22 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--data", type=Path, default=None, help="prepared shards")
     parser.add_argument("--steps", type=int, default=12, help="compared steps of each mode")
+    parser.add_argument("--passes", type=int, default=None, help="of a GPU in a step")
     parser.add_argument("--worker", type=Path, default=None, help=argparse.SUPPRESS)
     record.add_options(parser)
     options = parser.parse_args()
     if options.worker is None:
-        one, many = (run_world(n, options.data, options.steps) for n in (1, options.gpus))
-        record.finish("scaling", compare(one, many, options.gpus), options)
+        one, many = (
+            run_world(n, options.data, options.steps, options.passes) for n in (1, options.gpus)
+        )
+        name = "scaling" if options.passes is None else "scaling_passes"
+        record.finish(name, compare(one, many, options.gpus), options)
         return
     torch.set_float32_matmul_precision("high")
     with join_world("cuda", "bf16") as world:
         set_backend("auto", world.device)
         set_kernels("auto", world.device, world.precision)
-        figures = measure(world, options.data, options.steps)
+        figures = measure(world, options.data, options.steps, options.passes)
         if world.is_main:
             options.worker.write_text(json.dumps(figures))
 

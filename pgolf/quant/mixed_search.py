@@ -70,15 +70,16 @@ class MixedSearchQuantizer:
             trellis ("trellis").
         states: of the trellis.
         penalty: of a bit, in squared steps, for the trellis.
-        weigh_rows: give each row of a matrix a step by its importance.
         rank: of a correction by a product of two small matrices, for matrices where it lowers the
             loss by more than its bytes cost; 0 for none.
         rank_candidates: so many matrices, those with the largest losses, are tried; 0 for none.
         damping: added to the Hessian's diagonal, as a part of its mean.
         min_elements: smaller tensors stay fp16.
-        probe_batches: of the calibration batches, those that weigh rows and measure errors.
-        probe_seqs: of their sequences, on all ranks, those on which errors are measured.
-        calibration_batches: batches of training text, in all.
+        probe_seqs: of the first calibration batch, the sequences, on all ranks, on which errors
+            are measured.
+        weigh_batches: of the calibration batches, those whose text gives each row of a matrix a
+            step by its importance; 0 for one step a matrix.
+        calibration_batches: batches of training text, in all; what is left gives the Hessians.
 
     Raises:
         UserError: a value outside its range.
@@ -91,21 +92,21 @@ class MixedSearchQuantizer:
         rounding: Literal["gptq", "trellis"] = "trellis",
         states: Literal[4, 8, 16, 32, 64, 128, 256] = 8,
         penalty: float = 0.1,
-        weigh_rows: bool = True,
         rank: int = 4,
         rank_candidates: int = 3,
         damping: float = 0.01,
         min_elements: int,
-        probe_batches: int = 1,
         probe_seqs: int = 16,
+        weigh_batches: int = 1,
         calibration_batches: int,
     ) -> None:
         if limit_bytes < 1:
             raise UserError(f"quant.limit_bytes={limit_bytes}: expected 1 or more")
-        if not 1 <= probe_batches < calibration_batches:
+        if not 0 <= weigh_batches < calibration_batches - 1:
             raise UserError(
-                f"quant.probe_batches={probe_batches}: expected at least 1 and fewer than "
-                f"quant.calibration_batches={calibration_batches}, the rest gives the Hessians"
+                f"quant.weigh_batches={weigh_batches}: expected 0 to "
+                f"{max(0, calibration_batches - 2)}, since of quant.calibration_batches="
+                f"{calibration_batches} one measures errors and at least one gives the Hessians"
             )
         if probe_seqs < 1:
             raise UserError(f"quant.probe_seqs={probe_seqs}: expected 1 or more")
@@ -113,10 +114,10 @@ class MixedSearchQuantizer:
             raise UserError(
                 f"quant.rank={rank}, quant.rank_candidates={rank_candidates}: expected 0 or more"
             )
-        self.limit_bytes, self.weigh_rows = limit_bytes, weigh_rows
+        self.limit_bytes = limit_bytes
         self.rank, self.rank_candidates = rank, rank_candidates
-        self.probe_batches, self.calibration_batches = probe_batches, calibration_batches
         self.probe_seqs = probe_seqs
+        self.weigh_batches, self.calibration_batches = weigh_batches, calibration_batches
         try:
             self.rule = Rule(
                 pattern="*.weight", bits=WIDEST, grid="uniform", columns="water", order="natural",
@@ -138,11 +139,13 @@ class MixedSearchQuantizer:
         Raises:
             RunFailed: a weight or a Hessian is not finite, or not even the coarsest steps fit.
         """
+        # Each answers on text of its own: rows that one text has weighed do less harm on it than
+        # on others, and what a batch measures there would starve them.
         batches = iter(batches)
-        probes = list(islice(batches, self.probe_batches))
-        rest = self.calibration_batches - self.probe_batches
+        probes, weighing = [next(batches)], list(islice(batches, self.weigh_batches))
+        rest = self.calibration_batches - 1 - self.weigh_batches
         hessians = needed_hessians(model, batches, rest, world, [self.rule])
-        rows = row_importance(model, probes, hessians, world) if self.weigh_rows else {}
+        rows = row_importance(model, weighing, hessians, world) if weighing else {}
         weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
         searched = Searched(weights, hessians, rows, world)
         divergence = Divergence(model, probes, world, self.probe_seqs)

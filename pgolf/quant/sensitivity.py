@@ -94,14 +94,20 @@ def row_importance(
 
     The diagonal of Fisher's information, from gradients for targets that the model draws itself:
     such gradients have no mean, so a sequence's squares estimate it. Columns count by the size of
-    their inputs, which they share. Collective.
+    their inputs, which they share. An embedding has a row a token: most are too rare for a few
+    batches to say anything, so its rows stay alike. Collective.
 
     Args:
         batches: ids_BT, int64, on the model's device; this rank's own.
         hessians: X^T X by weight name; rows are weighed of these matrices.
         seed: of the targets.
     """
-    weights = {name: p for name, p in model.named_parameters() if name in hessians}
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    weights = {
+        name: p
+        for name, p in model.named_parameters()
+        if name in hessians and id(p) not in embeddings
+    }
     inputs = {name: hessians[name].diagonal().clamp_min(1e-12) for name in weights}
     sums = {name: torch.zeros(len(p), device=p.device) for name, p in weights.items()}
     generator = torch.Generator(world.device)

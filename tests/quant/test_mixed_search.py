@@ -109,7 +109,7 @@ def test_codes_have_no_more_bits_than_they_need(found: Codes) -> None:
 def test_the_model_keeps_its_weights() -> None:
     model = trained()
     quantizer = MixedSearchQuantizer(
-        limit_bytes=LIMIT, min_elements=64, calibration_batches=2, states=64
+        limit_bytes=LIMIT, min_elements=64, calibration_batches=2, states=64, weigh_batches=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,7 +140,7 @@ def test_sizes_that_jump_end_under_the_limit_all_the_same() -> None:
             return -(-super().__call__(codes) // 512) * 512
 
     with pytest.warns(UserWarning, match=r"[1-9]\d* of quant.limit_bytes=16,300 bytes stay unused"):
-        codes = search(Blocks(FAST), 16_300, rounding="gptq", weigh_rows=False)
+        codes = search(Blocks(FAST), 16_300, rounding="gptq", weigh_batches=0)
     assert Blocks(FAST)(codes) == 31 * 512
 
 
@@ -155,8 +155,10 @@ def test_fails_where_nothing_fits() -> None:
     ("options", "message"),
     [
         ({"limit_bytes": 0}, "quant.limit_bytes=0: expected 1 or more"),
-        ({"probe_batches": 0}, "quant.probe_batches=0: expected at least 1"),
-        ({"probe_batches": 4}, "quant.probe_batches=4: .*calibration_batches=4"),
+        ({"weigh_batches": -1}, "quant.weigh_batches=-1: expected 0 to 2"),
+        ({"weigh_batches": 3}, "quant.weigh_batches=3: .*calibration_batches=4"),
+        ({"calibration_batches": 1}, "quant.weigh_batches=1: expected 0 to 0"),
+        ({"probe_seqs": 0}, "quant.probe_seqs=0: expected 1 or more"),
         ({"rank": -1}, "quant.rank=-1, .*expected 0 or more"),
         ({"rank_candidates": -2}, "quant.rank_candidates=-2: expected 0 or more"),
         ({"penalty": -0.5}, "quant.penalty=-0.5: expected 0 or more"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pgolf.distributed import World
 from pgolf.quant.sensitivity import RARE, Divergence, row_importance
 from tests.model.tiny import random_ids, tiny_recurrent, weights
+from tests.quant.markov import texts, trained
 from tests.two_workers import run_in_two_workers
 
 VOCAB, ROWS, COLUMNS, LENGTH = 11, 5, 6, 8
@@ -132,6 +133,15 @@ def test_rows_count_by_fishers_information() -> None:
     expected = exact_importance(model, ids)
     torch.testing.assert_close(found.double(), expected, rtol=0.08, atol=0.0)
     assert float(found.mean()) == pytest.approx(1 + RARE) and expected.max() > 50 * expected.min()
+
+
+def test_rows_of_an_embedding_stay_alike() -> None:
+    model = trained()
+    names = [name for name, p in model.named_parameters() if p.ndim == 2]
+    hessians = {n: torch.eye(model.get_parameter(n).size(1)) for n in names}
+    found = row_importance(model, [texts(4, 0)], hessians, World())
+    assert "tok_emb.weight" in names and "tok_emb.weight" not in found
+    assert "blocks.0.mlp.fc.weight" in found
 
 
 def test_a_matrix_without_any_gradient_is_left_out() -> None:
