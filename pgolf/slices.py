@@ -37,7 +37,7 @@ class Slices:
     def __call__(self, num_tokens: int) -> list[ScoredSlice]:
         """The fixed predictor, or the method that adapts while scoring."""
         ids = self.data.tokens("validation")[:num_tokens].astype(np.int64)
-        evaluator, seq_len, stride = self._evaluator()
+        evaluator, seq_len, stride = self._evaluator(num_tokens - 1)
         config = self.config
         if config is None or not adapts_while_scoring(config):
             from pgolf.scorers import ArtifactScorer
@@ -60,7 +60,7 @@ class Slices:
 
     def times_scored(self, num_positions: int) -> np.ndarray:
         """How often the evaluator's windows score each position of a text, int64 [n]."""
-        windows = self._evaluator()[0].windows(num_positions)
+        windows = self._evaluator(num_positions)[0].windows(num_positions)
         times = np.zeros(num_positions + windows.seq_len + 1, np.int64)
         np.add.at(times, windows.scored_from, 1)
         np.add.at(times, windows.starts + windows.seq_len, -1)
@@ -131,12 +131,22 @@ class Slices:
         is_small = (self.artifact / MODEL_FILE).stat().st_size < SMALL_BYTES
         return build_model(self._read, "cpu" if is_small else "meta")
 
-    def _evaluator(self) -> tuple[Any, int, int]:
-        if self.config is not None:
-            evaluator = instantiate(self.config["eval"], _convert_="all")
-        else:
+    def _evaluator(self, num_positions: int) -> tuple[Any, int, int]:
+        """The evaluator of a text so long, and the run's own seq_len and stride.
+
+        A window that reaches beyond the text is cut to it where its length does not change the
+        model: nothing but padding goes, which is most of a window of the full size.
+        """
+        if self.config is None:
             from pgolf.eval.standard import StandardEvaluator
 
-            evaluator = StandardEvaluator(seq_len=256, batch_seqs=1)
+            evaluator: Any = StandardEvaluator(seq_len=min(256, num_positions), batch_seqs=1)
+            return evaluator, 256, 256
+        settings = self.config["eval"]
+        evaluator = instantiate(settings, _convert_="all")
         seq_len = int(evaluator.seq_len)
-        return evaluator, seq_len, int(getattr(evaluator, "stride", seq_len))
+        stride = int(getattr(evaluator, "stride", seq_len))
+        short = max(num_positions, stride if stride < seq_len else 1)
+        if short < seq_len <= self.config["model"].get("train_seq_len", 0):
+            evaluator = instantiate({**settings, "seq_len": short}, _convert_="all")
+        return evaluator, seq_len, stride
