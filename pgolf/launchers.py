@@ -25,8 +25,8 @@ from pgolf.workers import kernel_caches, run_job
 POLL = timedelta(seconds=5)
 END = "end"
 GOODBYE_POLLS = 100
-# What holds workers on a GPU: the kernel's layers were not yet tried with CUDA and NCCL.
-WITH_CUDA = ("audit hook",)
+# What holds several workers with GPUs: the kernel's layers hold one, but were not tried with NCCL.
+WITH_NCCL = ("audit hook",)
 
 
 def inside_torchrun() -> bool:
@@ -48,7 +48,8 @@ def run_held(
         return UNRESTRICTED
     kernels = kernel_caches(Path(order["cache"])).values()
     policy = policy_of(order, kernels, alone=port is None)
-    with Sandbox(policy, WITH_CUDA if devices.device == "cuda" else None) as sandbox:
+    nccl = devices.device == "cuda" and devices.num_workers > 1
+    with Sandbox(policy, WITH_NCCL if nccl else None) as sandbox:
         run_job(job, devices, extra_path, port, sandbox.start_session)
     return sandbox.report
 
