@@ -5,14 +5,18 @@ from __future__ import annotations
 import pprint
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from importlib.util import decode_source
 from pathlib import Path
 from typing import Any
 
 from pgolf.bundle.emit import Bundle, bundle
-from pgolf.bundle.minify import minify, wrap
+from pgolf.bundle.fold import Known, fold
+from pgolf.bundle.minify import minify
 from pgolf.bundle.reach import Reach, Sources
+from pgolf.bundle.wrap import wrap
 from pgolf.jobs import diagnostic_settings, ttt_before_quantization
+from pgolf.script_known import known_of
 from pgolf.shipped import ROOT, adapts_while_scoring
 
 MAIN = "pgolf.script_main.main"
@@ -34,6 +38,9 @@ REPLACED = {
     "pgolf.produce.save_weights": "save_weights",
     "safetensors.torch.load_file": "load_weights",
     "pgolf.shipped.write_code": "bytes_of_code",
+    "pgolf.data.manifest.Manifest": "Listed",
+    "pgolf.files.atomic_writer": "writer",
+    "pgolf.stage.Stage": "left_out",
     "pgolf.census.tensor_rows": "no_rows",
     "pgolf.signature.check_arguments": "checked_before",
     "pgolf.train.profile": "left_out",
@@ -47,14 +54,21 @@ class Script:
     """A generated script.
 
     Args:
-        text: of `train_gpt.py`.
-        modules: bytes of each module's part in the readable form.
+        data: of `train_gpt.py`, its bytes.
+        source: the program before it was minified and wrapped.
+        modules: bytes of each module's part in `source`.
         external: modules of others that it imports.
     """
 
-    text: str
+    data: bytes
+    source: str
     modules: dict[str, int]
     external: set[str]
+
+    @property
+    def text(self) -> str:
+        """As Python reads it."""
+        return decode_source(self.data)
 
 
 def make_script(
@@ -73,8 +87,8 @@ def make_script(
         label: what its log says about eligibility.
         tokenizer_fingerprint: of the data that the run used.
         code_bytes: that the run counted with its artifact.
-        short: leave out what only readers need.
-        wrapped: one of `WRAPS`, for one compressed line.
+        short: leave out what only readers need, and what the configuration settles.
+        wrapped: one of `WRAPS`: compressed, in a program that unpacks and runs it.
 
     Raises:
         BundleError: a part cannot be put into one file.
@@ -82,7 +96,7 @@ def make_script(
     before = ttt_before_quantization(config)
     targets = sorted(set(_targets([*(config[group] for group in GROUPS), before])))
     roots = [MAIN, f"{PARTS}.TARGETS", f"{PARTS}.FACTS", *targets]
-    made = bundle(Reach(_sources(config), roots, annotations=not short), roots)
+    made = bundle(Reach(sources_of(config, short), roots, annotations=not short), roots)
     facts = {
         "name": config["name"],
         "label": label,
@@ -98,8 +112,9 @@ def make_script(
         "ttt_later": config["ttt"] if adapts_while_scoring(config) else None,
     }
     text = _assembled(made, targets, facts)
-    text = minify(text) if short else text
-    return Script(wrap(text, wrapped) if wrapped else text, made.modules, made.external)
+    final = minify(text) if short else text
+    data = wrap(final, wrapped) if wrapped else final.encode()
+    return Script(data, text, made.modules, made.external)
 
 
 def default_data(config: dict[str, Any]) -> str:
@@ -107,12 +122,15 @@ def default_data(config: dict[str, Any]) -> str:
     return PUBLISHED_DATA + str(config["data"].get("dataset") or config["data"].get("name", ""))
 
 
-def _sources(config: dict[str, Any]) -> Sources:
-    """pgolf, without what this configuration does not reach."""
+def sources_of(config: dict[str, Any], short: bool) -> Sources:
+    """pgolf, without what this configuration does not reach.
+
+    Args:
+        short: leave out of each module what the configuration's values settle.
+    """
+    read = cache(partial(_folded, known_of(config))) if short else source_of
     replaced = {path: f"{PARTS}.{name}" for path, name in REPLACED.items()}
-    return Sources(
-        "pgolf", _read, {**replaced, **{p: f"{PARTS}.left_out" for p in _unused(config)}}
-    )
+    return Sources("pgolf", read, {**replaced, **{p: f"{PARTS}.left_out" for p in _unused(config)}})
 
 
 def _unused(config: dict[str, Any]) -> Iterator[str]:
@@ -138,10 +156,16 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 @cache
-def _read(name: str) -> bytes | None:
+def source_of(name: str) -> bytes | None:
+    """The text of one of pgolf's modules, None where there is none."""
     path = ROOT / Path(*name.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return path.read_bytes() if path.is_file() else None
+
+
+def _folded(known: dict[str, Known], name: str) -> bytes | None:
+    source = source_of(name)
+    return source and fold(source.decode(), known.get(name, Known()))[0].encode()
 
 
 def _assembled(made: Bundle, targets: list[str], facts: dict[str, Any]) -> str:

@@ -7,10 +7,12 @@ Nothing of pgolf imports this module: the bundler puts its names in the place of
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -95,6 +97,21 @@ class NoCheckpoints:
 
     def load(self, world: Any) -> None:
         return None
+
+
+class Listed:
+    """As `pgolf.data.manifest.Manifest`: all that a manifest.json says, as attributes."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Any:
+        """Read the manifest of a prepared folder."""
+        text = (folder / "manifest.json").read_text(encoding="utf-8")
+        return json.loads(text, object_hook=lambda values: SimpleNamespace(**values))
+
+
+def writer(path: Path, mode: str = "wb") -> IO[Any]:
+    """As `pgolf.files.atomic_writer`: a script that is killed begins anew."""
+    return open(path, mode)
 
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:

@@ -78,7 +78,7 @@ def pack(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already and not empty: name a new folder")
     script = _script(runs, overrides, any(reasons.values()), short, wrapped)
-    code_bytes = len(script.text.encode())
+    code_bytes = len(script.data)
     check_size(max(run.model_bytes for run in runs), code_bytes, script.modules, short, wrapped)
     record = submission(runs, about, code_bytes)
     _write(folder, runs, script, record)
@@ -221,7 +221,7 @@ def _write(folder: Path, runs: list[Packed], script: Script, record: dict[str, A
 
 
 def _fill(folder: Path, runs: list[Packed], script: Script, record: dict[str, Any]) -> None:
-    (folder / SCRIPT).write_text(script.text, encoding="utf-8")
+    (folder / SCRIPT).write_bytes(script.data)
     write_json(folder / "submission.json", record)
     for run in runs:
         text = log_of_run(run.config, run.result, events_of(run), record["bytes_code"])

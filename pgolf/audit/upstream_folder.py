@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
 import stat
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +132,16 @@ def _text(records: Records, path: Path) -> str | None:
     if size > MAX_TEXT_BYTES:
         records.faults.append(f"{path.name} has {size:,} bytes, more than any source: not read")
         return None
-    return path.read_text(encoding="utf-8", errors="replace")
+    data = path.read_bytes()
+    return data.decode(_encoding(data), "replace").replace("\r\n", "\n")
+
+
+def _encoding(data: bytes) -> str:
+    """What a source says of itself, else UTF-8."""
+    try:
+        return tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+    except SyntaxError:
+        return "utf-8"
 
 
 def _ends(records: Records, path: Path) -> str | None:

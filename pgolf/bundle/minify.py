@@ -1,48 +1,28 @@
-"""Fewer bytes, the same program: no docstrings, comments, annotations; or one compressed line."""
+"""Fewer bytes, the same program: no docstrings, comments, annotations; short names."""
 
 from __future__ import annotations
 
 import ast
-import base64
-import io
-import lzma
-import tokenize
 
-import brotli
+from pgolf.bundle.compact import compact
+from pgolf.bundle.rename import rename
 
-FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4}]
 # Annotations are fields there, or read by a compiler.
 KEEPERS = {"dataclass", "NamedTuple", "Protocol", "TypedDict"}
-MAX_MESSAGE = 32  # characters of an error's own words
+SPECIAL = ("ClassVar", "InitVar", "KW_ONLY")
+MAX_MESSAGE = 16  # characters of an error's own words
 COMPILERS = ("triton", "jit", "autotune", "heuristics", "runtime_checkable")
-
-_LINE = """import base64,linecache,{module} as c
-s=c.decompress(base64.b85decode({data!r}){options})
-f='train_gpt_unpacked.py'
-linecache.cache[f]=len(s),None,s.decode().splitlines(True),f
-exec(compile(s,f,'exec'))
-"""
 
 
 def minify(source: str) -> str:
-    """A program without what only its readers need; names are kept, errors say less."""
-    tree = _Stripper().visit(ast.parse(source))
-    return _indent_by_one(ast.unparse(ast.fix_missing_locations(tree))) + "\n"
+    """A program without what only its readers need; errors say less."""
+    return compact(ast.unparse(rename(strip(source))))
 
 
-def wrap(source: str, codec: str) -> str:
-    """A short program that unpacks another and runs it; its functions keep their source.
-
-    Args:
-        codec: "lzma" or "brotli".
-    """
-    data, options = source.encode(), ""
-    if codec == "lzma":
-        packed = lzma.compress(data, lzma.FORMAT_RAW, filters=FILTERS)
-        options = f",format={int(lzma.FORMAT_RAW)},filters={FILTERS!r}"
-    else:
-        packed = brotli.compress(data, quality=11, lgwin=24)
-    return _LINE.format(module=codec, data=base64.b85encode(packed).decode(), options=options)
+def strip(source: str) -> ast.Module:
+    """A program's tree without docstrings, comments and annotations, its errors shortened."""
+    tree: ast.Module = _Stripper().visit(ast.parse(source))
+    return ast.fix_missing_locations(tree)
 
 
 class _Stripper(ast.NodeTransformer):
@@ -63,9 +43,11 @@ class _Stripper(ast.NodeTransformer):
         node.body = _without_docstring(node.body) or [ast.Pass()]
         marks = {ast.unparse(n).partition("(")[0].rpartition(".")[2] for n in _marks(node)}
         if marks & KEEPERS:
-            for child in node.body:  # its fields stay
+            for child in node.body:
                 if not isinstance(child, ast.AnnAssign):
                     self.visit(child)
+                elif not any(word in ast.unparse(child.annotation) for word in SPECIAL):
+                    child.annotation = ast.Name("int", ast.Load())  # a field is one by having any
             return node
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
@@ -104,7 +86,7 @@ def _shortened(message: ast.expr) -> ast.expr:
         if left > 0:
             kept.append(_shortened(part) if isinstance(part, ast.Constant) else part)
         left -= len(part.value) if isinstance(part, ast.Constant) else 0  # type: ignore[arg-type]
-    return ast.JoinedStr(kept)
+    return kept[0] if isinstance(kept[0], ast.Constant) and len(kept) == 1 else ast.JoinedStr(kept)
 
 
 def _marks(node: ast.ClassDef) -> list[ast.expr]:
@@ -117,17 +99,3 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     if is_text and isinstance(first.value.value, str | type(...)):  # type: ignore[union-attr]
         return body[1:]
     return body
-
-
-def _indent_by_one(source: str) -> str:
-    """Source of ast.unparse, which indents by four, indented by one."""
-    lines = source.splitlines(keepends=True)
-    inside: set[int] = set()  # lines that begin within a string
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.start[0] != token.end[0]:
-            inside |= set(range(token.start[0] + 1, token.end[0] + 1))
-    for number, line in enumerate(lines, 1):
-        if number not in inside:
-            bare = line.lstrip(" ")
-            lines[number - 1] = " " * ((len(line) - len(bare)) // 4) + bare
-    return "".join(lines)

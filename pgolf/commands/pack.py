@@ -16,8 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(overrides=[])  # e.g. hardware.kernels=plain, wherever they stand
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--label", action="store_true", help="pack what is not eligible, marked")
-    parser.add_argument("--minify", action="store_true", help="no comments and annotations")
-    parser.add_argument("--wrap", choices=("lzma", "brotli"), help="one compressed line")
+    parser.add_argument("--minify", action="store_true", help="no comments, short names")
+    parser.add_argument("--wrap", choices=("lzma", "brotli"), help="compressed")
     parser.add_argument("--author", help="for submission.json")
     parser.add_argument("--github-id", help="for submission.json")
     parser.add_argument("--name", help="title; default: the run's name")

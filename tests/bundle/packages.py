@@ -36,6 +36,11 @@ def output(text: str, folder: Path) -> str:
     """What a program prints, run as a file of its own."""
     path = folder / "program.py"
     path.write_text(text)
+    return output_of_file(path)
+
+
+def output_of_file(path: Path) -> str:
+    """What the program in a file prints."""
     done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
