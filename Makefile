@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.installed-dev
 
-.PHONY: quickstart test lint type format smoke golden clean help
+.PHONY: quickstart test lint type format smoke golden docs clean help
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,5 +46,8 @@ smoke: $(INSTALLED)  ## every stage for real, in seconds
 golden: $(TOOLS)  ## compare with stored outputs of the published code: make golden FOLDER=...
 	$(BIN)/python -m tests.golden $(FOLDER)
 
+docs: $(TOOLS)  ## the documentation as a site: site/index.html; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## remove what runs and tests have written (not .venv)
-	rm -rf outputs multirun cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf outputs multirun cache site .pytest_cache .mypy_cache .ruff_cache .hypothesis
