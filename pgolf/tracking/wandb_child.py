@@ -4,8 +4,9 @@ A process of its own because wandb may block for half a minute where the network
 threads and exit hooks, and prints: here it can be waited for, or killed, without hurting a run.
 It imports nothing from pgolf, and ends by itself when its input ends.
 
-    in   {"init": {...}, "config": {...}, "axes": {"train/*": "step"}, "timeout_s": 8.0}
-    in   {"log": {...}}   {"summary": {...}}   {"finish": exit code}
+    in   {"init": {...}, "config": {...}, "axes": {"train/*": "step"}, "timeout_s": 8.0,
+          "ends": file for how far each axis went, where a run ends without a result}
+    in   {"log": {...}}   {"summary": {...}}   {"artifact": {...}}   {"finish": exit code}
     out  {"ok": true, "url": ... or null} or {"ok": false, "reason": ...}
 """
 
@@ -16,6 +17,8 @@ import os
 import signal
 import sys
 from typing import Any
+
+ARTIFACT_FAILED = 5  # exit code of this process where all went well but for the artifact
 
 
 def main() -> None:
@@ -34,8 +37,8 @@ def main() -> None:
         answer = {"ok": True, "url": run.url if online else None}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
-    if answer["ok"]:
-        _serve(run)
+    if answer["ok"] and not _serve(run, request):
+        sys.exit(ARTIFACT_FAILED)
 
 
 def _open(request: dict[str, Any]) -> Any:
@@ -55,9 +58,13 @@ def _open(request: dict[str, Any]) -> Any:
     return run
 
 
-def _serve(run: Any) -> None:
-    """Take messages until the last; without one, the launcher has died and the run has failed."""
-    exit_code = 1
+def _serve(run: Any, request: dict[str, Any]) -> bool:
+    """Take messages until the last; without one, the launcher has died and the run has failed.
+
+    How far each axis went is written then, for the run that continues this one. Returns whether
+    the artifact was sent, if there was one.
+    """
+    exit_code, upload, ends = 1, None, dict[str, float]()
     for line in sys.stdin:
         try:
             message = json.loads(line)
@@ -65,12 +72,37 @@ def _serve(run: Any) -> None:
             break
         if "log" in message:
             run.log(message["log"])
+            for axis in {*request["axes"].values()} & {*message["log"]}:
+                ends[axis] = max(message["log"][axis], ends.get(axis, 0.0))
         elif "summary" in message:
             run.summary.update(message["summary"])
+        elif "artifact" in message:
+            upload = message["artifact"]
         elif "finish" in message:
             exit_code = message["finish"]
             break
+    if exit_code:
+        with open(request["ends"], "w", encoding="utf-8") as file:
+            json.dump(ends, file)
+    has_sent = upload is None or _upload(run, **upload)
     run.finish(exit_code=exit_code)
+    return has_sent
+
+
+def _upload(run: Any, name: str, folder: str, metadata: dict[str, Any]) -> bool:
+    """Send a folder; says why not in the log."""
+    import wandb
+
+    try:
+        artifact = wandb.Artifact(name, type="model", metadata=metadata)
+        artifact.add_dir(folder)
+        run.log_artifact(artifact)
+        if not run.offline:
+            artifact.wait()
+    except Exception as error:
+        print(f"artifact: {type(error).__name__}: {error}", flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":

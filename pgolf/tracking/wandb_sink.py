@@ -7,6 +7,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,12 @@ from pgolf.say import TERMINAL
 from pgolf.tracking.metrics import AXES, metrics_of, summary_of
 from pgolf.tracking.wandb_account import find_account, probe
 from pgolf.tracking.wandb_process import WandbProcess
+from pgolf.tracking.wandb_resume import ENDS, WandbRun, claim
 
 CHECK_TIMEOUT_S = 1.5
 # On a busy machine wandb itself takes seconds to import; this much is no sign of a lost network.
 START_ALLOWANCE_S = 20.0
+ARTIFACT_FAILED = 5  # exit code of wandb_child.py
 REMEDY = "use tracking.mode=offline (upload later), tracking.mode=auto or tracking=none"
 
 
@@ -35,6 +38,7 @@ class WandbTracking:
             files that `wandb sync` uploads; "disabled" does nothing.
         group: what runs are grouped by; None takes the run's name, so seeds lie together.
         tags, job_type: as in W&B.
+        upload_artifact: send the artifact's folder, too, as one of W&B's of type "model".
         timeout_s: longest wait for the server when a run starts.
         finish_timeout_s: longest wait for uploads when it ends.
     """
@@ -49,12 +53,14 @@ class WandbTracking:
         group: str | None = None,
         tags: list[str] | None = None,
         job_type: str = "run",
+        upload_artifact: bool = False,
         timeout_s: float = 8.0,
         finish_timeout_s: float = 30.0,
     ) -> None:
         self._say, self.mode = say, mode
         self._labels = {"project": project, "entity": entity, "job_type": job_type}
         self._group, self._tags = group, list(tags or [])
+        self.upload_artifact = upload_artifact
         self.timeout_s, self.finish_timeout_s = timeout_s, finish_timeout_s
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         # wandb's own file of an online run is lost when it has to be killed, so all is kept here.
@@ -63,6 +69,7 @@ class WandbTracking:
         self._process: WandbProcess | None = None
         self._thread: threading.Thread | None = None
         self._folder = Path()
+        self._run: WandbRun | None = None
         self._late, self._over = threading.Event(), threading.Event()
 
     def check(self) -> None:
@@ -89,16 +96,23 @@ class WandbTracking:
         if self.mode == "disabled":
             return
         self._folder = run_folder.resolve() / "wandb"
+        own_id = re.sub(r"[^\w.-]", "-", run_id)
+        with suppress(OSError):  # where no file can be written, wandb says so below
+            self._run = claim(run_folder.resolve(), own_id)
         seed = config.get("seed")
         init = {
             **self._labels,
-            "id": re.sub(r"[^\w.-]", "-", run_id),
+            "id": own_id if self._run is None else self._run.id,
+            "resume": "allow" if self._run is not None and self._run.resumed else None,
             "name": name if seed is None else f"{name} seed {seed}",
             "group": self._group or name,
             "tags": self._tags,
             "dir": str(run_folder.resolve()),
         }
-        request = {"init": init, "config": config, "axes": AXES, "timeout_s": self.timeout_s}
+        request = {
+            "init": init, "config": config, "axes": AXES, "timeout_s": self.timeout_s,
+            "ends": str(run_folder.resolve() / ENDS),
+        }  # fmt: skip
         self._thread = threading.Thread(
             target=self._serve, args=(request,), name="wandb-tracking", daemon=True
         )
@@ -107,7 +121,7 @@ class WandbTracking:
     def log(self, event: dict[str, Any]) -> None:
         """Hand over an event; returns at once."""
         curves, summary = metrics_of(event)
-        if curves:
+        if curves and (self._run is None or self._run.is_new(curves)):
             self._messages.put({"log": curves})
         if summary:
             self._messages.put({"summary": summary})
@@ -119,6 +133,8 @@ class WandbTracking:
             return
         if result is not None:
             self._messages.put({"summary": summary_of(result)})
+            if self.upload_artifact:
+                self._messages.put({"artifact": artifact_of(result, self._folder.parent)})
         self._messages.put({"finish": 0 if result is not None else 1})
         self._messages.put(None)
         try:
@@ -132,6 +148,8 @@ class WandbTracking:
             if thread.is_alive():
                 self._stop_process()
                 self._say(f"tracking: W&B did not end and was stopped, {self._details()}")
+            if self._run is not None:
+                self._run.release()
 
     # -- in the background ---------------------------------------------------------------------
 
@@ -161,7 +179,10 @@ class WandbTracking:
             self._announce(request["init"]["mode"], why, answer)
             for message in self._all_messages():
                 process.send(message)
-            if process.wait() == 0:
+            code = process.wait()
+            if code == ARTIFACT_FAILED:
+                self._warn(f"tracking: W&B has not got the artifact, {self._details()}")
+            if code in (0, ARTIFACT_FAILED):
                 return None
         except OSError:
             pass  # it has ended before its input did
@@ -198,7 +219,8 @@ class WandbTracking:
 
     def _announce(self, mode: str, why: str, answer: dict[str, Any]) -> None:
         if mode == "online":
-            self._warn(f"tracking: W&B online, {answer['url']}")
+            goes_on = self._run is not None and self._run.resumed
+            self._warn(f"tracking: W&B online{', going on' * goes_on}, {answer['url']}")
             return
         reason = f" ({why})" if why else ""
         sync = f"wandb sync {_short(self._folder)}/offline-run-*"
@@ -214,6 +236,20 @@ class WandbTracking:
     def _stop_process(self) -> None:
         if self._process is not None:
             self._process.kill()
+
+
+def artifact_of(result: dict[str, Any], run_folder: Path) -> dict[str, Any]:
+    """The folder that would be shipped, for `wandb.Artifact`."""
+    metadata = {
+        "bpb": result["bpb"]["final"]["bpb"],
+        "total_bytes": result["artifact"]["total_bytes"],
+        "eligible": result["eligibility"]["eligible"],
+        "seed": result["seed"],
+        "config_hash": result["config_hash"],
+        "run_id": result["run_id"],
+    }
+    name = re.sub(r"[^\w.-]", "-", f"{result['name']}-seed{result['seed']}")
+    return {"name": name, "folder": str(run_folder / "artifact"), "metadata": metadata}
 
 
 def _short(path: Path) -> str:

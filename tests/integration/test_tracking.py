@@ -6,6 +6,7 @@ for groups and job types: those are read from the record that wandb sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from pgolf.config import load_config
 from pgolf.tracking.metrics import summary_of
 from tests.integration.command import Done, Workspace
+from tests.integration.processes import Running
 from tests.tracking.offline_file import read_run
 from tests.tracking.wandb_server import KEY, WandbServer
 
@@ -80,3 +82,43 @@ def test_an_online_run_arrives_whole_and_an_offline_one_later(
     check_arrived(server, offline, "offline-run")
     again = workspace.answer(*command, **environment)
     assert again["sent"] == [] and again["sent_before"] == [str(offline.folder)]
+
+
+def test_a_killed_run_goes_on_as_the_same_run_and_its_artifact_arrives(
+    workspace: Workspace, server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.start()
+    environment = account(server, tmp_path)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    given = {name: value for name, value in environment.items() if value is not None}
+    changes = (
+        *TRACKED[:-1], "tracking.upload_artifact=true", "ttt=none", "seed=73", "out_dir=killed",
+        "scale.num_steps=150", "scale.max_seconds=400", "train.checkpoint_every_s=0.4",
+        "train.log_every=1",
+    )  # fmt: skip
+    running = Running(workspace, workspace.tiny(*changes), tmp_path / "log.txt", **given)
+    try:
+        running.wait_until(lambda: "tracking: W&B online" in running.output)
+        running.wait_until(lambda: len(running.events("train_step")) > 40)
+        running.launcher.kill()
+        running.gone()
+    finally:
+        running.kill()
+    (first,) = (workspace.folder / "killed").glob("*/*/config.yaml")
+    done = workspace.launch(*changes, **environment)
+    assert "tracking: W&B online, going on" in done.stderr, done.text
+    run_id = first.parent.name
+    assert done.folder.name != run_id and done.events("resume")
+    assert server.rows("select * from runs where run_id = ?", done.folder.name) == []
+    run = server.run(run_id)
+    assert run["state"] == "finished"
+    assert run["summary"]["bpb/final"] == done.result["bpb"]["final"]["bpb"]
+    # The server counts wandb's own steps from 0 again, so what is drawn over what is left to us.
+    assert sorted(server.curve(run_id, "step")) == [float(step) for step in range(1, 151)]
+    # It keeps no files of artifacts.
+    (artifact,) = server.rows("select * from artifacts where run_id = ?", run_id)
+    assert artifact["name"] == f"{done.result['name']}-seed73"
+    assert artifact["artifact_type"] == "model"
+    metadata = json.loads(artifact["metadata_json"])
+    assert metadata["bpb"] == run["summary"]["bpb/final"] and metadata["eligible"] is True
+    assert metadata["total_bytes"] == done.result["artifact"]["total_bytes"]

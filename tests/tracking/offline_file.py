@@ -32,14 +32,14 @@ def raw_records(content: bytes) -> list[bytes]:
 
 
 def read_run(folder: Path, kind_of_run: str = "offline-run") -> dict[str, Any]:
-    """`{history: [...], summary: {...}, run: {...}}` of the one offline run below `folder`.
+    """History, summary, run and artifacts of the one offline run below `folder`, as a dict.
 
     An online one has such a file, too: `kind_of_run="run"`.
     """
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob(f"wandb/{kind_of_run}-*/run-*.wandb")
-    found: dict[str, Any] = {"history": [], "summary": {}, "run": {}}
+    found: dict[str, Any] = {"history": [], "summary": {}, "run": {}, "artifacts": []}
     for payload in raw_records(path.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(payload)
@@ -59,6 +59,10 @@ def read_run(folder: Path, kind_of_run: str = "offline-run") -> dict[str, Any]:
                 "project": run.project,
                 "config": config,
             }
+        elif kind == "artifact":
+            artifact = record.artifact
+            files = {entry.path: entry.size for entry in artifact.manifest.contents}
+            found["artifacts"].append({"type": artifact.type, "files": files})
         elif kind == "exit":
             found["exit_code"] = record.exit.exit_code
     return found

@@ -59,6 +59,26 @@ def test_offline_file_holds_curves_config_and_result(tmp_path):
     assert len(lines) == 1 and "no API key" in lines[0] and "wandb sync" in lines[0]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_artifact_goes_with_it_or_is_missed_aloud(tmp_path, is_there):
+    if is_there:
+        (tmp_path / "artifact").mkdir()
+        (tmp_path / "artifact" / "model.pgolf").write_bytes(b"weights")
+    lines: list[str] = []
+    sink = WandbTracking(lines.append, project="golf", mode="offline", upload_artifact=True)
+    sink.start("run-1", "nano", {}, tmp_path)
+    sink.finish(make_result())
+    run = read_run(tmp_path)
+    assert run["exit_code"] == 0
+    missed = [line for line in lines if "has not got the artifact" in line]
+    if is_there:
+        (artifact,) = run["artifacts"]
+        assert artifact["type"] == "model" and artifact["files"] == {"model.pgolf": 7}
+        assert not missed
+    else:
+        assert run["artifacts"] == [] and len(missed) == 1 and "pgolf.log" in missed[0]
+
+
 def test_unreachable_server_falls_back_to_offline_in_time(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", NOBODY)

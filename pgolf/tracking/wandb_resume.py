@@ -1,0 +1,131 @@
+"""Which W&B run a run's events belong to: its own, or that of the stopped run which it continues.
+
+The same command after a kill makes a new run folder, whose training goes on from a checkpoint. On
+W&B both are one run: the second has the first's id, and leaves out what the first has sent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pgolf.tracking.metrics import AXES, metrics_of
+
+RECORD = "wandb/run.json"
+ENDS = "wandb/ends.json"  # how far each axis was sent, by the process that sent it
+SAME_FACTS = ("git", "packages")  # of both provenances
+# Where that process was killed, too: what the run wrote last may not have been sent, and a point
+# that is sent twice is better than a gap.
+UNSURE_S = 2.0
+
+
+@dataclass(frozen=True)
+class WandbRun:
+    """A run on W&B, this process's until `release`.
+
+    Args:
+        id: of the run.
+        resumed: an earlier run folder has begun it.
+        sent: largest value of each axis that was sent before.
+        lock: open file that is locked while this process lives.
+    """
+
+    id: str
+    resumed: bool
+    sent: dict[str, float]
+    lock: IO[str]
+
+    def is_new(self, curves: dict[str, Any]) -> bool:
+        """Whether a point of curves lies beyond all that were sent before."""
+        return all(curves[axis] > end for axis, end in self.sent.items() if axis in curves)
+
+    def release(self) -> None:
+        """Leave it to whoever continues it."""
+        self.lock.close()
+
+
+def claim(run_folder: Path, own_id: str) -> WandbRun:
+    """The W&B run of a new run folder, which has its config.yaml and provenance.json already.
+
+    Args:
+        own_id: id of a run of its own.
+
+    Raises:
+        OSError: the folder takes no files.
+    """
+    found, sent = own_id, dict[str, float]()
+    earlier = _stopped_before(run_folder)
+    if earlier is not None:
+        folder, record = earlier
+        found, sent = str(record["id"]), dict(record["sent"])
+        for axis, value in _ends(folder) or _points(folder):
+            sent[axis] = max(value, sent.get(axis, value))
+    path = run_folder / RECORD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - it stays open
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    json.dump({"id": found, "sent": sent}, lock)
+    lock.flush()
+    return WandbRun(found, earlier is not None, sent, lock)
+
+
+def _stopped_before(run_folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest run folder beside it, if it is the same run, has no result and runs no more."""
+    others = sorted(path.parent.parent for path in run_folder.parent.glob(f"*/{RECORD}"))
+    others = [other for other in others if other != run_folder and _same(other, run_folder)]
+    if not others or (others[-1] / "result.json").is_file():
+        return None
+    with open(others[-1] / RECORD, encoding="utf-8") as record:
+        try:
+            fcntl.flock(record, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return others[-1], json.load(record)
+        except (BlockingIOError, ValueError):  # it runs still, or was killed while it wrote this
+            return None
+
+
+def _same(other: Path, own: Path) -> bool:
+    """Whether two runs have been asked for the same, of the same code."""
+    try:
+        facts = [
+            json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+            for folder in (other, own)
+        ]
+        if any(facts[0].get(key) != facts[1].get(key) for key in SAME_FACTS):
+            return False
+        return (other / "config.yaml").read_bytes() == (own / "config.yaml").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def _ends(run_folder: Path) -> list[tuple[str, float]]:
+    """Each axis with its largest value that was sent; nothing where nobody was left to say so."""
+    try:
+        return list(json.loads((run_folder / ENDS).read_text(encoding="utf-8")).items())
+    except (OSError, ValueError):
+        return []
+
+
+def _points(run_folder: Path) -> Iterator[tuple[str, float]]:
+    """Each axis and value that a stopped run has surely sent."""
+    events: list[dict[str, Any]] = []
+    try:
+        lines = (run_folder / "events.jsonl").read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut short by the kill
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    end = max((event.get("time", 0.0) for event in events), default=0.0) - UNSURE_S
+    for event in events:
+        curves, _ = metrics_of(event)
+        for axis in set(AXES.values()):
+            if axis in curves and event.get("time", 0.0) <= end:
+                yield axis, float(curves[axis])
