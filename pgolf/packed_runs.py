@@ -64,10 +64,10 @@ def read_runs(paths: list[Path]) -> list[Packed]:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """A run folder itself, or those of the jobs of a sweep.
+    """A run folder itself, those of the jobs of a sweep, or all finished ones in a folder.
 
     Raises:
-        UserError: it is neither, or a job failed.
+        UserError: it is none of these, or a job failed.
     """
     if (path / "result.json").is_file():
         return [path]
@@ -76,12 +76,15 @@ def run_folders(path: Path) -> list[Path]:
         if "failed" in outcome:
             job = " ".join(outcome["overrides"])
             raise UserError(f"{path}: the job {job} failed: run it again, or name the other runs")
-    if not outcomes:
+    if outcomes:
+        return [Path(outcome["run_folder"]) for outcome in outcomes]
+    inside = sorted(found.parent for found in path.glob("*/result.json"))
+    if not inside:
         raise UserError(
-            f"{path}: neither a finished run (result.json) nor a sweep: name a folder like "
-            "outputs/NAME/ID or outputs/sweeps/TIME"
+            f"{path}: neither a finished run (result.json) nor a sweep, and no finished runs are in "
+            "it: name a folder like outputs/NAME, outputs/NAME/ID or outputs/sweeps/TIME"
         )
-    return [Path(outcome["run_folder"]) for outcome in outcomes]
+    return inside
 
 
 def _read_run(folder: Path) -> Packed:

@@ -12,7 +12,12 @@ HELP = "make a records folder from finished runs"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of one configuration")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="runs of one configuration, a folder of them, or a sweep",
+    )
     parser.set_defaults(overrides=[])  # e.g. hardware.kernels=plain, wherever they stand
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--label", action="store_true", help="pack what is not eligible, marked")

@@ -65,6 +65,7 @@ def test_a_sweep_names_its_runs(tmp_path: Path, config: dict[str, Any]) -> None:
         outcome = {"overrides": [f"seed={seed}"], "run_folder": str(folder)}
         write_json(tmp_path / "sweep" / str(job) / "outcome.json", outcome)
     assert [run.seed for run in read_runs([tmp_path / "sweep"])] == [1, 2]
+    assert [run.seed for run in read_runs([tmp_path / "runs"])] == [1, 2]
     (tmp_path / "sweep" / "2").mkdir()
     write_json(
         tmp_path / "sweep" / "2" / "outcome.json", {"overrides": ["seed=3"], "failed": "no disk"}
@@ -82,7 +83,7 @@ def test_runs_that_do_not_belong_together_are_refused(
     with pytest.raises(UserError, match="2 configurations"):
         read_runs([one, make_run(tmp_path / "other", config, 2, epochs=3)])
     with pytest.raises(UserError, match="neither a finished run"):
-        read_runs([tmp_path])
+        read_runs([one / "artifact"])
 
 
 def test_training_out_of_the_cache_is_found_where_it_ran(
