@@ -39,8 +39,7 @@ def evaluate(context: Context) -> None:
     kernels = set_kernels(devices["kernels"], world.device, world.precision)
     code = Path(pgolf.__file__).parent
     context.say(f"evaluate: code from {code}, attention {backend}, kernels {kernels}")
-    with clock.phase("load", "evaluate"):
-        context.stage = "load"
+    with phase(context, "load", "evaluate"):
         artifact = read_artifact(Path(job["artifact"]))
         expected = job.get("tokenizer_fingerprint")
         check_tokenizer(artifact.tokenizer_fingerprint, expected)
@@ -100,6 +99,7 @@ def adapt_and_score(
     open_ledger = ledger_of(ttt, context, model, text or stream, evaluator)
     ledger = open_ledger(events=context.events, unadapted=unadapted)
     with phase(context, "final", "evaluate"), ledger.progress("adapt and score"):
+        context.events.emit("stage", "adapt", status="start")
         adapted = ttt.score(model, ledger, world, context.clock)
         score = ledger.finish()
     return {**scores, **measured(context, "final", score), "ttt": asdict(adapted)}
@@ -127,8 +127,9 @@ def ledger_of(
 
 @contextmanager
 def phase(context: Context, name: str, budget: str) -> Iterator[None]:
-    """The seconds of a score, charged to a budget."""
+    """A stage of the evaluation; its seconds are charged to a budget."""
     context.stage = name
+    context.events.emit("stage", name, status="start")
     with context.clock.phase(name, budget):
         yield
 

@@ -180,7 +180,7 @@ class History:
         if event.get("status") == "reused":
             self.reused.add(name)
         if name == "pack" and event.get("status") in ("done", "reused"):
-            self.stage = "final"  # evaluation begins, and says no more until it has a score
+            self.stage = "load"  # until a fresh process says what it does
 
 
 def _parsed(whole: bytes) -> list[Any]:

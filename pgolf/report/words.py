@@ -25,6 +25,7 @@ STAGE_LABELS = {
     "pack": "quantize and pack",
     "load": "load artifact",
     "final": "final evaluation",
+    "adapt": "test-time training and final score",
     "quantized": "score quantized",
     "control": "score unadapted",
     "score_trained": "score trained",

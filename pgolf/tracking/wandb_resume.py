@@ -73,6 +73,23 @@ def claim(run_folder: Path, own_id: str) -> WandbRun:
     return WandbRun(found, earlier is not None, sent, lock)
 
 
+def run_id_of(run_folder: Path) -> str | None:
+    """The W&B run that a run folder belongs to; None where it does not say."""
+    try:
+        record = json.loads((run_folder / RECORD).read_text(encoding="utf-8"))
+        return str(record["id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def folders_of(run_id: str | None, parent: Path) -> list[Path]:
+    """The run folders below `parent` of one W&B run, oldest first."""
+    if run_id is None:
+        return []
+    folders = sorted(path.parent.parent for path in parent.glob(f"*/{RECORD}"))
+    return [folder for folder in folders if run_id_of(folder) == run_id]
+
+
 def _stopped_before(run_folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest run folder beside it, if it is the same run, has no result and runs no more."""
     others = sorted(path.parent.parent for path in run_folder.parent.glob(f"*/{RECORD}"))

@@ -10,6 +10,7 @@ from pgolf.errors import UserError
 from pgolf.provenance import environment_with
 from pgolf.tracking.wandb_account import Account, find_account, probe
 from pgolf.tracking.wandb_process import QUIET
+from pgolf.tracking.wandb_resume import folders_of, run_id_of
 
 PROBE_TIMEOUT_S = 8.0
 MARK = ".pgolf-synced"  # in the offline run's folder; names the server
@@ -27,8 +28,15 @@ def run_folder_of(offline: Path) -> Path:
 
 
 def is_finished(offline: Path) -> bool:
-    """Whether the run that it belongs to has a result: others may still be writing."""
-    return (run_folder_of(offline) / "result.json").is_file()
+    """Whether the run that it belongs to has a result: others may still be writing.
+
+    That of a stopped run is the one that continues it, in a folder beside it.
+    """
+    own = run_folder_of(offline)
+    if (own / "result.json").is_file():
+        return True
+    continued = [path for path in folders_of(run_id_of(own), own.parent) if path.name > own.name]
+    return any((path / "result.json").is_file() for path in continued)
 
 
 def is_sent(offline: Path, server: str) -> bool:

@@ -43,6 +43,15 @@ def test_its_stages_are_those_of_the_run_without(plain: Done, adaptive: Done) ->
         assert not [name for name in archive.namelist() if name.startswith("pgolf/ttt/")]
 
 
+def test_each_stage_of_the_evaluation_says_that_it_begins(plain: Done, adaptive: Done) -> None:
+    for run, expected in (
+        (plain, ["load", "quantized", "final"]),
+        (adaptive, ["load", "quantized", "control", "final", "adapt"]),
+    ):
+        begun = [event["stage"] for event in run.events("stage") if event["status"] == "start"]
+        assert begun[-len(expected) :] == expected
+
+
 def test_the_curve_ends_at_the_scores(adaptive: Done) -> None:
     rows, result = adaptive.events("ttt_curve"), adaptive.result
     last = rows[-1]

@@ -11,6 +11,7 @@ from pgolf.report.differences import differing, flattened, labels
 from pgolf.report.downsample import lttb
 from pgolf.report.folders import find_runs
 from pgolf.report.history import History, read_run
+from pgolf.report.words import stage_label
 from tests.report.fixtures import make_result, make_run
 
 
@@ -49,6 +50,21 @@ def test_a_log_that_is_written_anew_is_read_anew(tmp_path):
     history = read_run(tmp_path)
     log.write_text(step(1, 7.0))
     assert history.refresh() and list(history.loss.columns[3]) == [7.0]
+
+
+def test_the_stage_is_the_one_that_began_last(tmp_path):
+    log, seen = tmp_path / "events.jsonl", []
+    history = History(tmp_path)
+    for stage, status in (
+        ("pack", "start"), ("pack", "done"), ("load", "start"), ("quantized", "start"),
+        ("final", "start"), ("adapt", "start"),
+    ):  # fmt: skip
+        with log.open("a") as file:
+            file.write(json.dumps({"event": "stage", "stage": stage, "status": status}) + "\n")
+        history.refresh()
+        seen.append(history.stage)
+    assert seen == ["pack", "load", "load", "quantized", "final", "adapt"]
+    assert stage_label(history.stage) == "test-time training and final score"
 
 
 def test_losses_that_are_no_number_are_left_out(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pgolf.tracking.wandb_resume import ENDS, WandbRun, claim
+from pgolf.tracking.wandb_upload import is_finished
 
 
 def folder(
@@ -75,3 +76,16 @@ def test_a_finished_a_running_and_a_broken_run_are_not_continued(tmp_path: Path)
     stopped(tmp_path / "broken", "1")
     (tmp_path / "broken" / "1" / "wandb" / "run.json").write_text('{"id": ')
     assert claim(folder(tmp_path / "broken", "2"), "2").id == "2"
+
+
+def test_an_offline_part_is_sent_when_the_run_that_continues_it_is_finished(tmp_path: Path) -> None:
+    stopped(tmp_path, "1", steps=10)
+    stopped(tmp_path, "2", steps=5)
+    parts = [tmp_path / name / "wandb" / "offline-run-x" for name in ("1", "2")]
+    stopped(tmp_path, "another", config="seed: 2\n")
+    (tmp_path / "another" / "result.json").write_text("{}")
+    assert not any(is_finished(part) for part in parts)
+    last = stopped(tmp_path, "3")
+    assert last.id == "1"
+    (tmp_path / "3" / "result.json").write_text("{}")
+    assert all(is_finished(part) for part in parts)
