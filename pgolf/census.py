@@ -76,6 +76,7 @@ def kind(entry: Entry) -> str:
     if entry.bits is None:
         return FP16
     parts = [f"{entry.states} states"] if entry.states else [CODES]
+    parts += [f"groups of {entry.group_columns}"] if entry.group_columns else []
     parts += ["columns"] if entry.columns else []
     parts += [f"rank {entry.rank} of {entry.factor_bits} bits"] if entry.rank else []
     return ", ".join(parts)

@@ -15,8 +15,8 @@ from typing import Any
 from pgolf.errors import UserError
 
 MAGIC = b"PGOLF\r\n\x1a"  # as in PNG, a transfer in text mode would change it
-# 1 knew codecs of bytes only, 2 plain codes only; both are read as well.
-FORMAT_VERSION = 3
+# 1 knew codecs of bytes only, 2 plain codes only, 3 scales of whole rows only; all are still read.
+FORMAT_VERSION = 4
 # These two stay where they are in all versions: whether a file is whole can always be told.
 START = struct.Struct("<8s32s")
 REST = struct.Struct("<HI")  # format version, bytes of the compressed header

@@ -41,6 +41,7 @@ class Entry:
         states: of its trellis, 0 for plain codes.
         rank: of its correction, 0 for none.
         factor_bits: width of the codes of both factors of the correction.
+        group_columns: columns that share a scale of a row, fewer than all; 0: they all do.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Entry:
     states: int = 0
     rank: int = 0
     factor_bits: int = 0
+    group_columns: int = 0
 
     @property
     def elements(self) -> int:
@@ -60,7 +62,7 @@ class Entry:
         if self.bits is None:
             return [(FP16, self.shape, np.float16)]
         rows, columns = self.shape
-        found = _matrix(rows, columns, self.bits)
+        found = _matrix(rows, columns, self.bits, self.group_columns)
         if self.columns is True:
             found.append((COLUMNS, (1, columns), np.int8))
         if self.rank:
@@ -74,11 +76,14 @@ class Entry:
         return plain | {key: getattr(self, key) for key in OPTIONAL if getattr(self, key)}
 
 
-OPTIONAL = ("columns", "states", "rank", "factor_bits")
+OPTIONAL = ("columns", "states", "rank", "factor_bits", "group_columns")
 
 
-def _matrix(rows: int, columns: int, bits: int) -> list[tuple[str, tuple[int, ...], type]]:
-    return [(f"{CODES}{bits}", (rows, columns), np.int8), (SCALES, (rows,), np.float16)]
+def _matrix(
+    rows: int, columns: int, bits: int, group_columns: int = 0
+) -> list[tuple[str, tuple[int, ...], type]]:
+    scales = (rows, -(-columns // group_columns)) if group_columns else (rows,)
+    return [(f"{CODES}{bits}", (rows, columns), np.int8), (SCALES, scales, np.float16)]
 
 
 def parse_entry(value: dict[str, Any]) -> Entry:
@@ -96,22 +101,32 @@ def parse_entry(value: dict[str, Any]) -> Entry:
         raise ValueError(f"tensor {name!r} of shape {shape!r} with {bits!r} bits")
     options = {key: value[key] for key in OPTIONAL if key in value}
     if options:
-        _check_options(name, bits, **options)
+        _check_options(name, bits, shape, **options)
     return Entry(name, tuple(shape), bits, **options)
 
 
 def _check_options(
-    name: str, bits: Any, columns: Any = True, states: Any = 4, rank: Any = 0, factor_bits: Any = 0
+    name: str,
+    bits: Any,
+    shape: list[int],
+    columns: Any = True,
+    states: Any = 4,
+    rank: Any = 0,
+    factor_bits: Any = 0,
+    group_columns: Any = 0,
 ) -> None:
     """Raises ValueError unless these are what `Entry.as_json` would write."""
     has_columns = columns is True or (isinstance(columns, str) and columns != "")
     is_trellis = type(states) is int and states in TAPS
     is_corrected = type(rank) is int and 1 <= rank <= MAX_DECODED_BYTES and _is_width(factor_bits)
     is_plain = type(rank) is type(factor_bits) is int and rank == factor_bits == 0
-    if bits is None or not has_columns or not is_trellis or not (is_corrected or is_plain):
+    is_grouped = type(group_columns) is int and 0 <= group_columns < max([1, *shape[1:]])
+    is_right = has_columns and is_trellis and (is_corrected or is_plain) and is_grouped
+    if bits is None or not is_right:
         raise ValueError(
             f"tensor {name!r} with {bits!r} bits, columns {columns!r}, {states!r} states, a "
-            f"correction of rank {rank!r} and {factor_bits!r} bits"
+            f"correction of rank {rank!r} and {factor_bits!r} bits, groups of {group_columns!r} of "
+            f"the columns of {shape!r}"
         )
 
 
@@ -166,7 +181,8 @@ def _entry_of(name: str, value: IntTensor, owners: dict[bytes, str]) -> Entry:
         owner = owners.setdefault(value.column_exponents.numpy().tobytes(), name)
         columns = owner if owner != name else True
     shape = tuple(value.codes.shape)
-    return Entry(name, shape, value.bits, columns, value.states, rank, factor_bits)
+    group = value.group_columns
+    return Entry(name, shape, value.bits, columns, value.states, rank, factor_bits, group)
 
 
 def _tensors_of(value: IntTensor, entry: Entry) -> list[Tensor]:
@@ -204,7 +220,7 @@ def codes_of(entries: list[Entry], arrays: list[np.ndarray]) -> Codes:
             )
             correction = left, right
         tensors[entry.name] = IntTensor(
-            codes, scales, entry.bits, columns, entry.states, correction
+            codes, scales, entry.bits, columns, entry.states, correction, entry.group_columns
         )
     return Codes(tensors)
 

@@ -273,17 +273,21 @@ class Parts:
         return replace(artifact, file=folder / artifact.file.name), code_bytes
 
     def calibration(self, quantizer: Quantizer) -> Iterator[Tensor]:
-        """Batches of training text on the device, ids_BT int64; each rank takes its share."""
-        batches = quantizer.calibration_batches
+        """Batches of training text on the device, ids_BT int64; each rank takes its share.
+
+        They are the same for any number of ranks, but where these are more than a batch's
+        sequences: each rank then takes one, since one without would know of no matrix.
+        """
+        batches, world = quantizer.calibration_batches, self.world
         if not batches:
             return
-        loader, size = self.loader("global"), self.config["train"]["micro_batch_seqs"]
-        world = self.world
-        per_batch = max(world.world_size, size // world.world_size * world.world_size)
-        prefetch = Prefetch(loader, per_batch, world.rank, world.world_size, world.device)
+        size = max(world.world_size, self.config["train"]["micro_batch_seqs"])
+        first, last = (size * rank // world.world_size for rank in (world.rank, world.rank + 1))
+        # All windows, also those of other ranks: they are small, and shares differ by one.
+        prefetch = Prefetch(self.loader("global"), size, 0, 1, world.device)
         try:
             for _ in range(batches):
-                yield prefetch.next_batch()[0][:, :-1]
+                yield prefetch.next_batch()[0][first:last, :-1]
         finally:
             prefetch.close()
 

@@ -182,18 +182,22 @@ def _of_quant(quant: Config) -> Iterator[Part]:
             "self.offsets is not None": False,
             "self.exponents is None": True,
             "self.exponents is not None": False,
+            "self.job.group_columns": 0,
+            "job.group_columns": 0,
         },
         (),
     )
-    yield "quant.columns", {"counts_bits": False}, ()
+    columns = {"step_CN is None": True, "step_BN is not None": False, "counts_bits": False}
+    yield "quant.columns", columns, ()
     yield "quant.engine", {}, ("found |= correct(jobs, found, world)", "check_finite(...)")
     yield from _of_plain_codes()
 
 
 def _of_plain_codes() -> Iterator[Part]:
-    """Codes on a grid: no scales of columns, no trellis, no correction."""
+    """Codes on a grid: no scales of columns or groups, no trellis, no correction."""
     plain = {"column_exponents is not None": False, "correction is not None": False}
     yield "quant.codes", {f"self.{text}": value for text, value in plain.items()}, ()
+    yield "quant.codes", {"group_columns": 0}, ()
     yield "quant.trellis_decode", {"states": 0}, ()
     yield "layout", {f"value.{text}": value for text, value in plain.items()}, ()
     yield (
@@ -202,6 +206,7 @@ def _of_plain_codes() -> Iterator[Part]:
             "entry.columns is False": True,
             "entry.columns is True": False,
             "self.columns is True": False,
+            "group_columns": 0,
             "entry.rank": 0,
             "self.rank": 0,
             "value.correction or ()": (),

@@ -35,8 +35,9 @@ def rich_tensor(
     states: int = 0,
     rank: int = 0,
     factor_bits: int = 4,
+    group_columns: int = 0,
 ) -> IntTensor:
-    """Codes with scales of columns, of a trellis, with a correction."""
+    """Codes with scales of columns and of groups of them, of a trellis, with a correction."""
     plain = random_tensor(shape, bits, seed)
     assert isinstance(plain, IntTensor)
     exponents = (29 * torch.arange(shape[1]) + seed).to(torch.int8)  # all different up to 256
@@ -46,8 +47,14 @@ def rich_tensor(
         left, right = (random_tensor(side, factor_bits, seed + 1) for side in sides)
         assert isinstance(left, IntTensor) and isinstance(right, IntTensor)
         correction = left, right
+    scales = plain.scales
+    if group_columns:
+        generator = torch.Generator().manual_seed(seed + 2)
+        scales = torch.rand(shape[0], -(-shape[1] // group_columns), generator=generator).half()
     return replace(
         plain,
+        scales=scales,
+        group_columns=group_columns,
         column_exponents=exponents if columns else None,
         states=states,
         correction=correction,
@@ -70,6 +77,7 @@ RICH_CODES = Codes(
         "d.weight": rich_tensor((2, 9), 4, 3, columns=True),
         "e.weight": rich_tensor((3, 4), 3, 4, states=32),
         "f.weight": rich_tensor((6, 9), 4, 3, columns=True, rank=1),  # as those of d
+        "g.weight": rich_tensor((3, 8), 5, 5, group_columns=3),
     }
 )
 
@@ -90,6 +98,7 @@ def plain(codes: Codes) -> list[tuple[Any, ...]]:
 def parts_of(value: IntTensor) -> list[Any]:
     """All that it holds, factors of its correction included."""
     own = [value.codes, value.scales, value.bits, value.column_exponents, value.states]
+    own.append(value.group_columns)
     return own + [part for factor in value.correction or () for part in parts_of(factor)]
 
 

@@ -16,7 +16,15 @@ from pgolf.codec.ans_codec import AnsCodec
 from pgolf.codec.pergroup_codec import PerGroupCodec
 from pgolf.events import EventLog
 from pgolf.quant.codes import Codes, IntTensor
-from tests.artifact_files import FAST, MODEL, RICH_CODES, SOME_CODES, random_tensor, write
+from tests.artifact_files import (
+    FAST,
+    MODEL,
+    RICH_CODES,
+    SOME_CODES,
+    random_tensor,
+    rich_tensor,
+    write,
+)
 
 BIG = Codes({
     "a": random_tensor((60, 50), 6, 0), "b": random_tensor((70,), None, 1),
@@ -70,10 +78,11 @@ def test_richer_representations_are_counted_and_named(codec: Any, tmp_path: Path
     assert [row["kind"] for row in rows] == [
         "8 states, columns, rank 2 of 4 bits", "fp16", "codes, rank 3 of 3 bits",
         "codes, columns", "32 states", "codes, columns, rank 1 of 4 bits",
+        "codes, groups of 3",
     ]  # fmt: skip
     assert [row["raw_bytes"] for row in rows] == [
         27 + 10 + 7 + 5 + 10 + 7 + 4, 6, 12 + 8 + 5 + 8 + 4 + 6, 9 + 4 + 9, 5 + 6,
-        27 + 12 + 3 + 12 + 5 + 2,
+        27 + 12 + 3 + 12 + 5 + 2, 15 + 2 * 9,
     ]  # fmt: skip
     encoded = sum(sum(stream.chunk_bytes) for stream in artifact.streams)
     assert 0 < sum(row["encoded_bytes"] for row in rows) <= encoded
@@ -83,6 +92,17 @@ def test_richer_representations_are_counted_and_named(codec: Any, tmp_path: Path
     counts = np.unique(tensor.codes.numpy(), return_counts=True)[1] / 18
     entropy = -float((counts * np.log2(counts)).sum()) * 18 / 8 + exponents
     assert rows[3]["entropy_bytes"] == round(entropy)
+
+
+def test_inspect_tells_bits_a_weight_with_all_scales(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = rich_tensor((40, 64), 4, 0, group_columns=16)
+    file = write(tmp_path, Codes({"rows": random_tensor((40, 64), 4, 0), "groups": groups}))
+    assert cli.main(["inspect", str(file)]) == 0
+    found = capsys.readouterr().out.splitlines()
+    shown = {line.split()[0]: line.split() for line in found if " x " in line}
+    assert "with scales" in found[0] and "4.25" in shown["rows"] and "5.00" in shown["groups"]
 
 
 def test_inspect_of_a_run_tells_the_losses_of_its_last_artifact(

@@ -37,13 +37,13 @@ def resign(data: bytes) -> bytes:
 def test_a_newer_format_says_to_upgrade(tmp_path: Path) -> None:
     file = write(tmp_path)
     data = bytearray(file.read_bytes())
-    data[START.size] = 4
+    data[START.size] = 5
     file.write_bytes(resign(bytes(data)))
-    with pytest.raises(UserError, match=r"format version 4.*upgrade pgolf"):
+    with pytest.raises(UserError, match=r"format version 5.*upgrade pgolf"):
         read_artifact(file)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_files_of_older_formats_are_read(tmp_path: Path, version: int) -> None:
     """Codecs of bytes and plain codes have not changed since."""
     file = write(tmp_path)
@@ -133,6 +133,16 @@ RICH: dict[str, Any] = {
     "columns of no name": set_tensor(5, columns=""),
     "columns of a narrower matrix": set_tensor(5, columns="a.weight"),
     "columns of a list": set_tensor(5, columns=["d.weight"]),
+    "narrower groups": set_tensor(6, group_columns=2),
+    "groups as wide as the matrix": set_tensor(4, group_columns=4),
+    "absurd groups": set_tensor(4, group_columns=10**40),
+    "negative groups": set_tensor(6, group_columns=-3),
+    "groups that are a truth": set_tensor(6, group_columns=True),
+    "groups that are no number": set_tensor(6, group_columns="3"),
+    "groups of fp16": set_tensor(1, group_columns=1),
+    "groups of a scalar": set_tensor(1, shape=[], group_columns=0),
+    "groups left out": lambda h: h["tensors"][6].pop("group_columns"),
+    "groups where there are none": set_tensor(2, group_columns=2),
     "columns of a later matrix": lambda h: h["tensors"][0].update(columns="d.weight"),
 }
 

@@ -1,6 +1,7 @@
 """`pgolf inspect FILE|ARTIFACT|RUN`: what lies in an artifact, and where its bytes go.
 
-In bytes: raw is codes packed to their bits, and scales; entropy what a memoryless coder needs for
+With scales: bits a weight, of all that is raw. In bytes: raw is codes packed to their bits, and
+scales; entropy what a memoryless coder needs for
 the codes; encoded what both took, of a codec of bytes a share of what tensors took together. Loss,
 of runs whose quantizer measured it, is nats a token that the codes of a tensor add.
 """

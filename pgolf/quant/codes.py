@@ -1,6 +1,6 @@
 """What a quantizer produces: integer codes with their scales, or plain fp16, by name.
 
-Legend: R rows, C columns, K rank of a correction.
+Legend: R rows, C columns, G groups of columns, K rank of a correction.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class IntTensor:
 
     Args:
         codes: int8 [R, C], from -(2^(bits-1) - 1) to 2^(bits-1) - 1.
-        scales: fp16 [R], above 0: the distance of two codes.
+        scales: fp16 [R], or [R, G] of G groups of columns; above 0: the distance of two codes.
         bits: 2 to 8.
         column_exponents: int8 [C], a column's scale is 2^(exponent/8); None is 1 for all.
         states: 0, the code is the number; 4 to 256, a power of 2, it is trellis-coded, and the
             number is the code plus or minus 1/4 (see `pgolf.quant.trellis_decode`).
         correction: plain matrices [R, K] and [K, C], of the same bits, whose product is added.
+        group_columns: columns that share a scale of a row, the last group may have fewer; 0: all.
     """
 
     codes: Tensor
@@ -37,10 +38,12 @@ class IntTensor:
     column_exponents: Tensor | None = None
     states: int = 0
     correction: tuple[IntTensor, IntTensor] | None = None
+    group_columns: int = 0
 
     def dequantize(self) -> Tensor:
         """The weights, float32 [R, C], the same on every machine."""
-        weight_RC = reconstruct(self.codes, self.states) * self.scales.float()[:, None]
+        steps = steps_of(self.scales, self.group_columns, self.codes.size(1))
+        weight_RC = reconstruct(self.codes, self.states) * steps.float()
         if self.column_exponents is not None:
             weight_RC *= column_scales(self.column_exponents)
         if self.correction is not None:
@@ -50,6 +53,13 @@ class IntTensor:
             product_RC = left.codes.double() @ inner_KC * left.scales.double()[:, None]
             weight_RC += product_RC.float()
         return weight_RC
+
+
+def steps_of(scales: Tensor, group_columns: int, num_columns: int) -> Tensor:
+    """The scales where their weights stand: [R, 1] of rows, [R, C] of groups of columns."""
+    if not group_columns:
+        return scales[:, None]
+    return scales.repeat_interleave(group_columns, dim=1)[:, :num_columns]
 
 
 def column_scales(exponents_C: Tensor) -> Tensor:

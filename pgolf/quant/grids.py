@@ -3,7 +3,7 @@
 SDClip (PR #1394) takes a row's step from its standard deviation: a grid that ends at k of them
 gives no weight to rare outliers, and k sets how well the codes compress: a row's codes have the
 standard deviation (2^(bits-1) - 1) / k.
-Legend: R rows, C columns.
+Legend: R rows, C columns, G groups of columns.
 """
 
 from __future__ import annotations
@@ -59,6 +59,16 @@ def row_scales(
             # The steps of an important row are only so fine that its largest weight has a code.
             end_R = torch.maximum(end_R, weight_RC.abs().amax(dim=1))
     return _scales(end_R, rule.bits)
+
+
+def group_scales(
+    weight_RC: Tensor, rule: Rule, group_columns: int, importance_C: Tensor | None = None
+) -> Tensor:
+    """Step of the grid of each group of columns of each row, as if it were a row, fp16 [R, G]."""
+    parts = weight_RC.split(group_columns, dim=1)
+    weights = [None] * len(parts) if importance_C is None else importance_C.split(group_columns)
+    found = [row_scales(part, rule, weight) for part, weight in zip(parts, weights, strict=True)]
+    return torch.stack(found, dim=1)
 
 
 def _scales(end_R: Tensor, bits: int) -> Tensor:

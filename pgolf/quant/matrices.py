@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pgolf.quant.codes import IntTensor, column_scales
+from pgolf.quant.codes import IntTensor, column_scales, steps_of
 from pgolf.quant.columns import Sheet, sweep
 from pgolf.quant.condition import Conditioned, condition
-from pgolf.quant.grids import offset_correction, round_to_codes, row_offsets, row_scales
+from pgolf.quant.grids import (
+    group_scales,
+    offset_correction,
+    round_to_codes,
+    row_offsets,
+    row_scales,
+)
 from pgolf.quant.rules import Rule
 from pgolf.quant.trellis import trellis_sweep
 
@@ -43,6 +49,12 @@ class Job:
     hessian: Tensor | None
     rows: Tensor | None = None
 
+    @property
+    def group_columns(self) -> int:
+        """As of its rule, but 0 where one group would hold the whole row."""
+        wanted = self.rule.group_columns
+        return wanted if wanted < self.weight.size(1) else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -51,7 +63,7 @@ class Prepared:
     Args:
         job: where it comes from.
         target: what the codes times the scales should be, columns in their own order.
-        scales: fp16.
+        scales: fp16, of rows, [R], or of their groups of columns, [R, G].
         exponents: of the columns' factors, int8, or None.
         offsets: of the rows, fp16, or None.
         conditioned: its Hessian, without the columns' factors; None for rounding to nearest.
@@ -73,7 +85,13 @@ class Prepared:
         return IntTensor(
             codes_RC.contiguous().cpu(), self.scales.cpu(), rule.bits,
             exponent_C, rule.states if rule.rounding == "trellis" else 0, correction,
+            self.job.group_columns,
         )  # fmt: skip
+
+    @property
+    def steps(self) -> Tensor:
+        """Its scales where their weights stand, [R, 1] or [R, C]."""
+        return steps_of(self.scales, self.job.group_columns, self.target.size(1))
 
     @property
     def order(self) -> Tensor:
@@ -87,8 +105,10 @@ class Prepared:
         factor_CC = self.conditioned.factor
         if self.exponents is not None:
             factor_CC = factor_CC / column_scales(self.exponents)[order_C]
-        rule = self.job.rule
-        return Sheet(self.target[:, order_C], factor_CC, self.scales, rule.bits, rule.penalty)
+        rule, scales = self.job.rule, self.scales
+        if self.job.group_columns:
+            scales = self.steps[:, order_C]
+        return Sheet(self.target[:, order_C], factor_CC, scales, rule.bits, rule.penalty)
 
 
 def codes_of_jobs(jobs: list[Job], advance: Advance) -> dict[str, IntTensor]:
@@ -130,7 +150,7 @@ def _group(job: Job) -> object:
     shared = columns, rule.rounding, rule.damping, rule.order
     if rule.rounding == "trellis":
         return *shared, rows, rule.bits, rule.states, rule.penalty
-    return *shared, rule.block_size
+    return *shared, rule.block_size, job.group_columns > 0
 
 
 def prepare(jobs: list[Job]) -> list[Prepared]:
@@ -165,11 +185,14 @@ def _prepared(job: Job, conditioned: Conditioned | None) -> Prepared:
             target_RC = target_RC.float() / scale_C
             importance_C = importance_C * scale_C.double().square()
         importance_C = importance_C.masked_fill(conditioned.is_dead, 0.0)
-    scale_R = row_scales(target_RC, rule, importance_C, job.rows)
+    if job.group_columns:
+        scales = group_scales(target_RC, rule, job.group_columns, importance_C)
+    else:
+        scales = row_scales(target_RC, rule, importance_C, job.rows)
     if conditioned is not None:
         # Without input a weight has no effect, and codes of 0 cost nothing.
         target_RC = target_RC.masked_fill(conditioned.is_dead, 0.0)
-    return Prepared(job, target_RC, scale_R, exponent_C, offset_R, conditioned)
+    return Prepared(job, target_RC, scales, exponent_C, offset_R, conditioned)
 
 
 def _codes(prepared: list[Prepared], advance: Advance) -> Iterable[Tensor]:
@@ -197,5 +220,5 @@ def _codes(prepared: list[Prepared], advance: Advance) -> Iterable[Tensor]:
 def _nearest(prepared: list[Prepared], advance: Advance) -> Iterator[Tensor]:
     for item in prepared:
         advance(item.target.numel())
-        scale_R1 = item.scales.float()[:, None]
-        yield round_to_codes(item.target.float(), scale_R1, item.job.rule.bits).to(torch.int8)
+        steps, bits = item.steps.float(), item.job.rule.bits
+        yield round_to_codes(item.target.float(), steps, bits).to(torch.int8)

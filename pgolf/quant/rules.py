@@ -27,6 +27,8 @@ class Rule:
             weight, `search` the end of the grid with the smallest weighted error, `uniform` one
             step for the whole matrix, from its root mean square.
         clip_sigmas: where the grids `sdclip` and `uniform` end.
+        group_columns: so many neighbouring columns share a scale of a row, taken from their own
+            weights; the last group may have fewer. 0: the whole row has one.
         columns: `water` gives every column a factor, in steps of 2^(1/8), that makes an error of
             a code equally harmful in all of them: reverse water-filling, for an entropy coder.
         rounding: to the `nearest` code; column by column with feedback (`gptq`), also counting
@@ -53,6 +55,7 @@ class Rule:
     symmetric: bool = True
     grid: Literal["sdclip", "absmax", "search", "uniform"] = "sdclip"
     clip_sigmas: float = 12.85
+    group_columns: int = 0
     columns: Literal["none", "water"] = "none"
     rounding: Literal["nearest", "gptq", "entropy", "trellis"] = "gptq"
     penalty: float = 0.0
@@ -70,6 +73,7 @@ class Rule:
             "bits": (2 <= self.bits <= 8 or self.bits == 16, "2 to 8, or 16 for fp16"),
             "factor_bits": (2 <= self.factor_bits <= 8, "2 to 8"),
             "clip_sigmas": (0 < self.clip_sigmas < math.inf, "a number above 0"),
+            "group_columns": (self.group_columns >= 0, "0 for whole rows, or more"),
             "penalty": (0 <= self.penalty < math.inf, "0 or more"),
             "damping": (0 <= self.damping < math.inf, "0 or more"),
             "rank": (self.rank >= 0, "0 or more"),
@@ -89,6 +93,13 @@ class Rule:
             raise UserError(f"worst={self.worst} has no effect without rank=...")
         if self.rounding == "trellis" and self.order != "natural":
             raise UserError("rounding=trellis decodes columns as they stand: use order=natural")
+        if self.group_columns and (self.grid == "uniform" or self.rounding == "trellis"):
+            part = "grid=uniform" if self.grid == "uniform" else "rounding=trellis"
+            raise UserError(
+                f"group_columns={self.group_columns} with {part}, which needs one step for a whole "
+                "row: use group_columns=0, or grid=absmax, sdclip or search with rounding=nearest, "
+                "gptq or entropy"
+            )
         if self.penalty and self.rounding not in ("entropy", "trellis"):
             raise UserError(
                 f"penalty={self.penalty} has no effect on rounding={self.rounding}: use entropy or "

@@ -20,7 +20,9 @@ def by_definition(value: IntTensor) -> np.ndarray:
     numbers = value.codes.double().numpy().copy()
     if value.states:
         numbers += [[p / 2 - 0.25 for p in parities(row, value.states)] for row in value.codes]
-    weight = numbers * value.scales.double().numpy()[:, None]
+    scales = value.scales.double().numpy().reshape(len(numbers), -1)
+    group = value.group_columns or numbers.shape[1]
+    weight = numbers * [[row[c // group] for c in range(numbers.shape[1])] for row in scales]
     if value.column_exponents is not None:
         weight *= 2.0 ** (value.column_exponents.double().numpy() / 8)
     if value.correction is not None:
@@ -43,9 +45,13 @@ def parities(codes: torch.Tensor, states: int) -> list[int]:
 
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("states", [0, *CHECKS])
-@pytest.mark.parametrize("rank", [0, 3])
-def test_weights_are_what_the_format_says(columns: bool, states: int, rank: int) -> None:
-    value = rich_tensor((9, 21), 5, states, columns=columns, states=states, rank=rank)
+@pytest.mark.parametrize(("rank", "group"), [(0, 0), (3, 0), (0, 7), (3, 8), (0, 20)])
+def test_weights_are_what_the_format_says(
+    columns: bool, states: int, rank: int, group: int
+) -> None:
+    value = rich_tensor(
+        (9, 21), 5, states, columns=columns, states=states, rank=rank, group_columns=group
+    )
     expected = by_definition(value)
     found = value.dequantize()
     assert found.dtype == torch.float32

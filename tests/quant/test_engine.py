@@ -26,7 +26,9 @@ SHAPES = [(8, 24), (16, 24), (24, 24), (12, 40), (30, 40), (7, 40), (1, 40), (40
 MIXED = [
     Rule(pattern="m0", bits=3, grid="search"),
     Rule(pattern="m1", bits=8, grid="uniform", clip_sigmas=20.0, columns="water"),
-    Rule(pattern="m[35]", bits=5, rounding="entropy", penalty=0.1, clip_sigmas=20.0),
+    Rule(pattern="m2", bits=4, group_columns=7, block_size=7, rank=2, worst=1),
+    Rule(pattern="m3", bits=5, rounding="entropy", penalty=0.1, clip_sigmas=20.0),
+    Rule(pattern="m5", bits=5, rounding="entropy", penalty=0.1, group_columns=16),
     Rule(pattern="m4", bits=4, order="natural", rounding="trellis", columns="water"),
     Rule(pattern="m6", bits=4, grid="absmax", rounding="nearest", symmetric=False),
     Rule(pattern="*", bits=4, block_size=7, rank=2, worst=1),
@@ -65,6 +67,7 @@ def assert_equal(first: Codes, second: Codes) -> None:
         assert torch.equal(value.codes, other.codes), name
         assert torch.equal(value.scales, other.scales), name
         assert (value.bits, value.states) == (other.bits, other.states)
+        assert value.group_columns == other.group_columns
         assert torch.equal(value.dequantize(), other.dequantize()), name
 
 
@@ -80,7 +83,7 @@ def test_what_is_swept_together_changes_nothing(
     monkeypatch.setattr(matrices, "TOGETHER", {"cpu": together})
     assert_equal(_mixed(World()), expected)
     weights, hessians = problems()
-    for name in ("m1", "m3"):
+    for name in ("m1", "m3", "m5"):
         alone = quantize_weights({name: weights[name]}, hessians, MIXED, World())
         assert_equal(alone, Codes({name: expected.tensors[name]}))
 

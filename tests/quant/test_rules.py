@@ -67,6 +67,16 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"worst": 0, "rank": 1}, r"worst=0"),
     ({"rank": 2, "symmetric": False}, r"rank=2 with symmetric=false"),
     ({"rounding": "trellis"}, r"rounding=trellis .*order=natural"),
+    ({"group_columns": -1}, r"group_columns=-1: expected 0 for whole rows, or more"),
+    ({"group_columns": 2.0}, r"group_columns=2.0 has the wrong type"),
+    (
+        {"group_columns": 8, "grid": "uniform"},
+        r"group_columns=8 with grid=uniform.*group_columns=0",
+    ),
+    (
+        {"group_columns": 8, "rounding": "trellis", "order": "natural"},
+        r"group_columns=8 with rounding=trellis.*or entropy",
+    ),
     ({"min_elements": 0}, r"min_elements=0"),
     ({"block_size": 0}, r"block_size=0"),
     ({"clip_sigma": 3.0}, r"clip_sigma: .*no such key \(did you mean clip_sigmas\?\)"),
