@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from pgolf.events import read_events
 from tests.integration.command import Done, Workspace
 from tests.integration.processes import Running
 
@@ -132,9 +131,9 @@ def test_only_used_time_is_charged(attempts: dict[str, Attempt], last: Done) -> 
     own_s = rows[-1]["time"] - rows[0]["time"]
     charged = last.result["seconds"]["train"]
     assert used_s + own_s - 0.5 < charged < used_s + own_s + 2.0
-    # What lies before the first step is charged to this attempt alone, however slow it is.
-    began = next(read_events(last.folder / "events.jsonl"))["time"]
-    assert last.result["seconds"]["start_produce"] < rows[0]["time"] - began
+    # The start of this attempt is charged, however slow it is, but nothing since the last kill.
+    killed = list(attempts.values())[-1].steps[-1]["time"]
+    assert last.result["seconds"]["start_produce"] < rows[0]["time"] - killed - DEAD_S
 
 
 def test_a_finished_run_leaves_no_checkpoints(workspace: Workspace, last: Done) -> None:
