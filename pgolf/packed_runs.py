@@ -81,8 +81,8 @@ def run_folders(path: Path) -> list[Path]:
     inside = sorted(found.parent for found in path.glob("*/result.json"))
     if not inside:
         raise UserError(
-            f"{path}: neither a finished run (result.json) nor a sweep, and no finished runs are in "
-            "it: name a folder like outputs/NAME, outputs/NAME/ID or outputs/sweeps/TIME"
+            f"{path}: neither a finished run (result.json) nor a sweep, nor a folder of finished "
+            "runs: name a folder like outputs/NAME, outputs/NAME/ID or outputs/sweeps/TIME"
         )
     return inside
 
