@@ -81,11 +81,11 @@ def _serve(run: Any, request: dict[str, Any]) -> bool:
         elif "finish" in message:
             exit_code = message["finish"]
             break
-    if exit_code:
-        with open(request["ends"], "w", encoding="utf-8") as file:
-            json.dump(ends, file)
     has_sent = upload is None or _upload(run, **upload)
     run.finish(exit_code=exit_code)
+    if exit_code:  # only now all of it has arrived, or lies in the file of an offline run
+        with open(request["ends"], "w", encoding="utf-8") as file:
+            json.dump(ends, file)
     return has_sent
 
 
