@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pgolf.events import read_events
 from pgolf.tracking.metrics import AXES, metrics_of
 
 RECORD = "wandb/run.json"
@@ -128,18 +129,8 @@ def _ends(run_folder: Path) -> list[tuple[str, float]]:
 
 def _points(run_folder: Path) -> Iterator[tuple[str, float]]:
     """Each axis and value that a stopped run has surely sent."""
-    events: list[dict[str, Any]] = []
-    try:
-        lines = (run_folder / "events.jsonl").read_bytes().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:  # cut short by the kill
-            continue
-        if isinstance(event, dict):
-            events.append(event)
+    path = run_folder / "events.jsonl"
+    events = list(read_events(path)) if path.is_file() else []
     end = max((event.get("time", 0.0) for event in events), default=0.0) - UNSURE_S
     for event in events:
         curves, _ = metrics_of(event)

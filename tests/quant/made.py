@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from pgolf.distributed import World
 from pgolf.quant.codes import Codes, IntTensor
+from pgolf.quant.engine import quantize_weights
+from pgolf.quant.rules import Rule
 
 
 def unasked(codes: Codes) -> int:
@@ -25,3 +30,12 @@ def problem(rows: int, columns: int, seed: int, rank: int = 4) -> tuple[Tensor, 
 def output_error(weight: Tensor, found: IntTensor, hessian: Tensor) -> float:
     error = found.dequantize().double() - weight.double()
     return float((error @ hessian.double() * error).sum())
+
+
+def quantized(weight: Tensor, hessian: Tensor | None, **keys: Any) -> IntTensor:
+    """A matrix by a rule with these keys."""
+    hessians = {} if hessian is None else {"a": hessian}
+    rule = Rule(pattern="a", **keys)
+    found = quantize_weights({"a": weight}, hessians, [rule], World()).tensors["a"]
+    assert isinstance(found, IntTensor)
+    return found

@@ -18,7 +18,7 @@ from pgolf.quant.custom import CustomQuantizer
 from pgolf.quant.engine import deal, plan, quantize_weights
 from pgolf.quant.rules import Rule
 from tests.model.tiny import random_ids, tiny_recurrent
-from tests.quant.made import output_error, problem, unasked
+from tests.quant.made import output_error, problem, quantized, unasked
 from tests.two_workers import run_in_two_workers
 
 Problems = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -42,14 +42,6 @@ def problems(shapes: list[tuple[int, int]] = SHAPES) -> Problems:
         weights[f"m{index}"], hessians[f"m{index}"] = problem(*shape, seed=index)
     hessians["m2"] = hessians["m0"]
     return weights, hessians
-
-
-def quantized(weight: Tensor, hessian: Tensor | None, **keys: Any) -> IntTensor:
-    hessians = {} if hessian is None else {"a": hessian}
-    rule = Rule(pattern="a", **keys)
-    found = quantize_weights({"a": weight}, hessians, [rule], World()).tensors["a"]
-    assert isinstance(found, IntTensor)
-    return found
 
 
 def entropy(found: IntTensor) -> float:

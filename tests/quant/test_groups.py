@@ -17,22 +17,12 @@ from pgolf.codec.pergroup_codec import PerGroupCodec
 from pgolf.distributed import World
 from pgolf.quant.codes import Codes, IntTensor
 from pgolf.quant.custom import CustomQuantizer
-from pgolf.quant.engine import quantize_weights
 from pgolf.quant.rounding import code_bits
-from pgolf.quant.rules import Rule
 from tests.artifact_files import FAST, MODEL, equal
 from tests.model.tiny import random_ids, tiny_recurrent
-from tests.quant.made import output_error, problem, unasked
+from tests.quant.made import output_error, problem, quantized, unasked
 
 GRIDS = ["absmax", "sdclip", "search"]
-
-
-def quantized(weight: Tensor, hessian: Tensor | None, **keys: Any) -> IntTensor:
-    hessians = {} if hessian is None else {"a": hessian}
-    rule = Rule(pattern="a", **keys)
-    found = quantize_weights({"a": weight}, hessians, [rule], World()).tensors["a"]
-    assert isinstance(found, IntTensor)
-    return found
 
 
 def stepped(rows: int, columns: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
