@@ -39,6 +39,12 @@ class Attempt:
     all_gone: bool
 
 
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """One of its own: runs that other tests killed leave their checkpoints in the shared cache."""
+    return Workspace(tmp_path_factory.mktemp("kill"))
+
+
 @contextmanager
 def attempt(workspace: Workspace, log: Path) -> Iterator[Running]:
     running = Running(workspace, workspace.tiny(*LONG, *OFTEN), log)
