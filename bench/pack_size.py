@@ -22,7 +22,7 @@ from pgolf.bundle.minify import strip
 from pgolf.bundle.rename import rename
 from pgolf.bundle.wrap import wrap
 from pgolf.config import compose
-from pgolf.script import Script, make_script
+from pgolf.pack.script import Script, make_script
 
 PUBLISHED = 24_893  # train_gpt.py of PR #1738, wrapped
 DEFAULT = ["experiment=v15", "hardware.kernels=fused"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from pgolf.artifact import build_model, read_artifact
 from pgolf.errors import UserError
 from pgolf.files import sha256_file, write_json
-from pgolf.importing import check_new, write_whole
+from pgolf.new_folder import check_new, write_whole
 from pgolf.opened import find_tokenizer, open_folder
 from pgolf.quant.codes import to_fp16
 

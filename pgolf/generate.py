@@ -18,7 +18,7 @@ from pgolf.artifact import build_model, read_artifact
 from pgolf.clock import Clock
 from pgolf.errors import UserError
 from pgolf.hardware import Hardware
-from pgolf.kv_cache import Cache, cached
+from pgolf.model.kv_cache import Cache, cached
 from pgolf.opened import find_tokenizer, open_folder
 
 REPLACEMENT = "\ufffd"  # what half a character decodes to
@@ -75,7 +75,7 @@ class Window:
 
     Args:
         model: ready for evaluation, recurrence on.
-        cache: of `pgolf.kv_cache.cached`; None reads the whole window for every token.
+        cache: of `pgolf.model.kv_cache.cached`; None reads the whole window for every token.
     """
 
     def __init__(self, model: Any, cache: Cache | None) -> None:

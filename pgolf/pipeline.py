@@ -22,7 +22,7 @@ from rich.console import Console
 
 from pgolf import provenance
 from pgolf.audit.seeds import record_run
-from pgolf.auditing import artifact_record, data_record, read_audit
+from pgolf.auditing.runs import artifact_record, data_record, read_audit
 from pgolf.cache import in_use
 from pgolf.clock import Clock
 from pgolf.config import changed, check_world, load_config

@@ -13,7 +13,7 @@ from torch import nn
 
 from pgolf.errors import UserError
 from pgolf.generate import Sampling, Window, continuation, generate, probabilities
-from pgolf.kv_cache import cached
+from pgolf.model.kv_cache import cached
 from pgolf.quant.codes import Codes, to_fp16
 from pgolf.tokenizer.bytes import BytesTokenizer
 from tests.artifact_files import FAST, MODEL

@@ -18,7 +18,7 @@ from pgolf.audit.sandboxed_scorer import SandboxedScorer
 from pgolf.audit.scorer import run_scorer
 from pgolf.audit.subject import ScoredSlice
 from pgolf.audit.sum import Sum
-from pgolf.auditing_scorer import audit_scorer, scorer_of
+from pgolf.auditing.scorer_file import audit_scorer, scorer_of
 from pgolf.data.manifest import File, Manifest, Shard, Split
 from pgolf.errors import RunFailed, UserError
 from pgolf.sandbox.run import Limits

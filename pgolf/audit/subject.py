@@ -1,6 +1,6 @@
 """What is audited: a run folder, an artifact folder or a scorer, as far as its parts are there.
 
-Probes see nothing else; `pgolf.auditing` fills it in.
+Probes see nothing else; `pgolf.auditing.runs` fills it in.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Sources:
         package: its name.
         read: source of a module, or None where there is none.
         replaced: dotted path of a name, or of a module or package, to that of the name that stands
-            for it, e.g. {"hydra.utils.instantiate": "pgolf.script_parts.build"}.
+            for it, e.g. {"hydra.utils.instantiate": "pgolf.pack.script_parts.build"}.
     """
 
     package: str

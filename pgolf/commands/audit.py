@@ -31,16 +31,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """The content of audit.json."""
     from pgolf.audit.finding import Verdict
-    from pgolf.audit.upstream import audit_records_folder, is_records_folder
+    from pgolf.audit.records.audit import audit_records_folder, is_records_folder
 
     if is_records_folder(options.path):
         findings = audit_records_folder(options.path)
         return Verdict(str(options.path), "records", options.mode, findings).as_dict()
-    from pgolf.auditing_scorer import audit_scorer, scorer_of
+    from pgolf.auditing.scorer_file import audit_scorer, scorer_of
 
     if (scorer := scorer_of(options.path)) is not None:
         return audit_scorer(*scorer, options.mode or "full", options.data).as_dict()
-    from pgolf.auditing import audit
+    from pgolf.auditing.runs import audit
     from pgolf.pipeline import evaluate_again
 
     path: Path = options.path

@@ -34,10 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Where the folder is, and what is in it."""
     if options.file.suffix in (".log", ".txt"):
-        from pgolf.import_log import import_log
+        from pgolf.upstream.import_log import import_log
 
         return import_log(options.file, options.output, options.val_tokens)
-    from pgolf.importing import import_weights
+    from pgolf.upstream.import_weights import import_weights
 
     return import_weights(
         options.file,

@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Answer:
     """Where the folder is, and what it says."""
-    from pgolf.submission import About, pack
+    from pgolf.pack.submission import About, pack
 
     values = [word for word in options.runs if "=" in word and not Path(word).exists()]
     overrides = [*values, *options.overrides]

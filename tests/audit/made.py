@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pgolf.audit.finding import Verdict
-from pgolf.auditing import open_auditor, open_subject
+from pgolf.auditing.runs import open_auditor, open_subject
 from pgolf.data.manifest import File, Manifest, Split
 from tests.integration.command import Workspace
 

@@ -266,7 +266,7 @@ def _ship(made: Made, name: str, content: bytes) -> None:
 
 
 def settle_artifact(made: Made) -> None:
-    from pgolf.auditing import artifact_record
+    from pgolf.auditing.runs import artifact_record
 
     folder, result, events = made.run / "artifact", made.result(), made.events()
     sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()]

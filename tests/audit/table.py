@@ -40,7 +40,7 @@ are few, and small. Mixed configurations among seeds are `pgolf compare`'s, in `
 
 The first table has the classes of faults that were found in published scores, the second one others
 that nobody published, as far as they are known. Upstream records folders are another matter: their
-logs and scripts are read in `tests/audit/test_upstream*.py`. A run that trained on validation in a
+logs and scripts are read in `tests/audit/test_records*.py`. A run that trained on validation in a
 way that left no record, or that stores the text in its weights, is not seen by any of these.
 """
 

@@ -21,7 +21,7 @@ from pgolf.audit.finding import (
     Verdict,
 )
 from pgolf.audit.subject import Subject
-from pgolf.auditing import open_auditor
+from pgolf.auditing.runs import open_auditor
 from pgolf.config import compose
 from pgolf.errors import RunFailed, UserError
 from pgolf.outcome import judged

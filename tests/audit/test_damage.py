@@ -102,7 +102,7 @@ def test_the_command_says_it_without_a_traceback(made: Made) -> None:
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    from pgolf.auditing import open_subject
+    from pgolf.auditing.runs import open_subject
     from pgolf.errors import UserError
 
     (tmp_path / "notes.txt").write_text("nothing")

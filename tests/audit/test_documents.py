@@ -16,9 +16,9 @@ from pgolf.audit.flip import Flip
 from pgolf.audit.order import Order
 from pgolf.audit.subject import ScoredSlice, Subject
 from pgolf.audit.sum import Sum
+from pgolf.auditing.document_scorer import DocumentScorer, scoring_order, short_documents
 from pgolf.clock import Clock
 from pgolf.distributed import World
-from pgolf.document_scorer import DocumentScorer, scoring_order, short_documents
 from pgolf.errors import RunFailed
 from pgolf.eval.standard import StandardEvaluator
 from pgolf.ttt import phased_lora
@@ -72,7 +72,7 @@ def test_the_order_is_that_of_the_ledger() -> None:
             seen.append(places[places < ends[:, None]])
             return super()._seal(nll, begins, ends, size, num_scored)
 
-    from pgolf.scorers import stream_of
+    from pgolf.auditing.window_scorer import stream_of
 
     ledger = Notes(
         model(), stream_of(ids.tolist()), EVALUATOR, World(), order=method.documents, bos_id=0
@@ -177,8 +177,8 @@ def test_documents_side_by_side_that_learn_from_each_other_are_refused(
 
 
 def test_a_ledger_that_scores_a_position_twice_is_refused() -> None:
-    from pgolf.document_scorer import RecordingLedger
-    from pgolf.scorers import stream_of
+    from pgolf.auditing.document_scorer import RecordingLedger
+    from pgolf.auditing.window_scorer import stream_of
 
     ledger = RecordingLedger(
         model(), stream_of(text().tolist()), EVALUATOR, World(),

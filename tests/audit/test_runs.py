@@ -16,7 +16,7 @@ import zstandard
 from pgolf.audit.finding import ELIGIBLE, FAIL, NOT_ELIGIBLE, PASS, UNDECIDED
 from pgolf.audit.pieces import read_pieces
 from pgolf.audit.recount import Recount
-from pgolf.auditing import open_subject
+from pgolf.auditing.runs import open_subject
 from pgolf.errors import UserError
 from tests.audit.made import Made, training_of
 from tests.audit.mutations import one_document

@@ -17,10 +17,10 @@ from pgolf.audit.flip import Flip
 from pgolf.audit.scorer import Scorer, run_scorer
 from pgolf.audit.subject import ScoredSlice, Subject
 from pgolf.audit.sum import Sum
+from pgolf.auditing.window_scorer import AdaptiveScorer, ArtifactScorer
 from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.eval.sliding import SlidingEvaluator
-from pgolf.scorers import AdaptiveScorer, ArtifactScorer
 from pgolf.ttt.adapted import Adapted
 from pgolf.ttt.ledger import Ledger
 from pgolf.ttt.score_first import ScoreFirstTTT

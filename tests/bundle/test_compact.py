@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgolf.bundle.compact import compact
-from pgolf.script import ROOT
+from pgolf.pack.script import ROOT
 
 
 @pytest.mark.parametrize(

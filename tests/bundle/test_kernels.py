@@ -16,7 +16,7 @@ from pgolf.bundle.reach import Reach
 from pgolf.bundle.wrap import wrap
 from pgolf.config import compose
 from pgolf.kernel.enter_block import Skip, Stream
-from pgolf.script import sources_of
+from pgolf.pack.script import sources_of
 
 pytest.importorskip("triton", reason="the fused kernels are written in Triton")
 FUSED = "pgolf.kernel.fused"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgolf.audit.upstream_unpack import unpack
+from pgolf.audit.records.unpack import unpack
 from pgolf.bundle.wrap import _quoted, wrap
 from tests.bundle.packages import output_of_file
 from tests.bundle.test_minify import PROGRAM

@@ -55,7 +55,7 @@ TABLE = [
     Row(r"^python launch\.py --(help|cfg)", "run", "as it is"),
     Row(r"launch\.py 'hydra.searchpath", "run", "composed by Hydra itself", "--cfg job"),
     Row(r"launch\.py", "overrides", "minutes or GPUs: small runs are in the tutorial's test"),
-    Row(r"train_gpt\.py$", "torchrun", "needs 8 GPUs; tests/bundle/test_script.py runs the script"),
+    Row(r"train_gpt\.py$", "torchrun", "needs 8 GPUs; tests/pack/test_script.py runs the script"),
     Row(r"^make ", "target", "installs, or runs what other tests run"),
     Row(r"^source \.venv/bin/activate$", "shell", "for the reader's own shell"),
     Row(r"^python (bench|-m )", "script", "minutes, GPUs or big data: a measurement"),

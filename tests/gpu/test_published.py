@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from pgolf.data.shards import shard_writer
 from pgolf.evaluate_folder import evaluate_on
-from pgolf.importing import import_weights
+from pgolf.upstream.import_weights import import_weights
 from tests.reference import require_reference
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,9 +15,9 @@ from pgolf.artifact import build_model, read_artifact
 from pgolf.data.shards import shard_writer
 from pgolf.errors import UserError
 from pgolf.evaluate_folder import evaluate_on
-from pgolf.importing import import_weights, sizes_of
 from pgolf.opened import find_tokenizer, open_folder
 from pgolf.tokenizer.bytes import BytesTokenizer
+from pgolf.upstream.import_weights import import_weights, sizes_of
 from pgolf.upstream.weights import read_weights
 from tests.artifact_files import equal
 from tests.integration.command import Workspace
@@ -154,7 +154,7 @@ def test_the_published_artifact_speaks_english(tmp_path: Path) -> None:
     """The real file: names, shapes and parameters are V15's, and its loss is a language model's."""
     from hydra.utils import instantiate
 
-    from pgolf.importing import configured
+    from pgolf.upstream.import_weights import configured
 
     folder = require_reference()
     file = folder / "data" / "v15_h100.int6.ptz"

@@ -12,12 +12,12 @@ import pytest
 
 from pgolf.audit.samples import read_side
 from pgolf.errors import UserError
-from pgolf.import_log import import_log
 from pgolf.report.history import read_run
 from pgolf.report.overview import summary
 from pgolf.report.page import write_report
 from pgolf.report.rundata import load_run
 from pgolf.result import validate_result
+from pgolf.upstream.import_log import import_log
 
 TOKENS, BYTES = 47_851_520, 151_074_309
 # Published: PR #1738, seeds and sliding BPB; sizes of model and code together.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pgolf.audit.finding import FAIL, PASS, UNDECIDED, Finding
-from pgolf.audit.upstream_bytes import artifact_size, cover, recount
-from pgolf.audit.upstream_folder import Records, is_records_folder, read_records
-from pgolf.audit.upstream_patterns import find_faults
-from pgolf.audit.upstream_reach import CERTAIN, Hit
-from pgolf.audit.upstream_runs import disjoint, meter, provenance, seeds
+from pgolf.audit.records.folder import Records, is_records_folder, read_records
+from pgolf.audit.records.patterns import find_faults
+from pgolf.audit.records.reach import CERTAIN, Hit
+from pgolf.audit.records.runs import disjoint, meter, provenance, seeds
+from pgolf.audit.records.sizes import artifact_size, cover, recount
 from pgolf.clock import Clock
 
 __all__ = ["audit_records_folder", "is_records_folder"]

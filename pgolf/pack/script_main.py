@@ -23,10 +23,10 @@ from pgolf.distributed import World, join_world
 from pgolf.evaluate import evaluate
 from pgolf.files import sha256_file
 from pgolf.hardware import Devices, Hardware
+from pgolf.pack.published_log import RULE, Log, final_line, settings_lines, size_lines
+from pgolf.pack.script_parts import FACTS
 from pgolf.produce import Parts
 from pgolf.provenance import environment
-from pgolf.published_log import RULE, Log, final_line, settings_lines, size_lines
-from pgolf.script_parts import FACTS
 from pgolf.worker import seed_everything
 
 

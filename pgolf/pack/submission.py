@@ -17,11 +17,11 @@ from pgolf.container import split
 from pgolf.data.manifest import Manifest
 from pgolf.errors import UserError
 from pgolf.files import explain_os_error, write_json
-from pgolf.packed_runs import Packed, events_of, read_runs
-from pgolf.published_log import log_of_run
+from pgolf.pack.packed_runs import Packed, events_of, read_runs
+from pgolf.pack.published_log import log_of_run
+from pgolf.pack.script import Script, make_script
+from pgolf.pack.submission_text import readme
 from pgolf.result import ARTIFACT_LIMIT_BYTES
-from pgolf.script import Script, make_script
-from pgolf.submission_text import readme
 
 SCRIPT, LIMIT_BYTES = "train_gpt.py", ARTIFACT_LIMIT_BYTES
 NOT_ELIGIBLE = "NOT ELIGIBLE"
@@ -62,7 +62,7 @@ def pack(
         folder: must not hold anything yet.
         overrides: other values of the group hardware, e.g. `hardware.kernels=plain`.
         label: pack what is not eligible, and say so everywhere.
-        short, wrapped: as `pgolf.script.make_script` takes them.
+        short, wrapped: as `pgolf.pack.script.make_script` takes them.
 
     Raises:
         UserError: the runs do not belong together, are not eligible, or do not fit the limit.

@@ -6,8 +6,8 @@ import pytest
 
 from pgolf.bundle.fold import fold
 from pgolf.config import compose
-from pgolf.script import source_of
-from pgolf.script_known import known_of
+from pgolf.pack.script import source_of
+from pgolf.pack.script_known import known_of
 
 
 @pytest.mark.parametrize(

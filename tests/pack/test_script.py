@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from pgolf import script_parts
 from pgolf.config import compose, load_config
 from pgolf.files import sha256_file
-from pgolf.script import REPLACED, ROOT, make_script
+from pgolf.pack import script_parts
+from pgolf.pack.script import REPLACED, ROOT, make_script
 from tests.integration.command import Done, Workspace
 
 # In front of a script: nothing that a stranger lacks can be imported.

@@ -10,9 +10,9 @@ import statistics
 from typing import Any
 
 from pgolf.audit.finding import FAIL, PASS, UNDECIDED, Finding
-from pgolf.audit.upstream_folder import Code, Records
-from pgolf.audit.upstream_log import Log, charged_phases
-from pgolf.audit.upstream_unpack import unpack
+from pgolf.audit.records.folder import Code, Records
+from pgolf.audit.records.log import Log, charged_phases
+from pgolf.audit.records.unpack import unpack
 
 LIMIT_S = 600.0
 # Settings that may differ between the seeds of one configuration.

@@ -40,7 +40,7 @@ class Slices:
         evaluator, seq_len, stride = self._evaluator(num_tokens - 1)
         config = self.config
         if config is None or not adapts_while_scoring(config):
-            from pgolf.scorers import ArtifactScorer
+            from pgolf.auditing.window_scorer import ArtifactScorer
 
             model = self.build()
             edges = [*range(seq_len, len(ids), stride)] or [len(ids) // 2]
@@ -69,7 +69,7 @@ class Slices:
     def _adaptive(
         self, config: dict[str, Any], evaluator: Any, ids: np.ndarray, seq_len: int
     ) -> list[ScoredSlice]:
-        from pgolf.scorers import AdaptiveScorer, ArtifactScorer
+        from pgolf.auditing.window_scorer import AdaptiveScorer, ArtifactScorer
 
         method, model = config["ttt"], self.build()
         fixed = ScoredSlice(
@@ -95,7 +95,7 @@ class Slices:
 
     def _by_document(self, method: dict[str, Any], evaluator: Any, num_tokens: int) -> ScoredSlice:
         """A few short documents, in the order in which the method's ledger has them scored."""
-        from pgolf.document_scorer import DocumentScorer, scoring_order, short_documents
+        from pgolf.auditing.document_scorer import DocumentScorer, scoring_order, short_documents
 
         ids = short_documents(self.data.tokens("validation"), num_tokens, NUM_DOCS)
         most = {

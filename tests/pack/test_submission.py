@@ -12,10 +12,10 @@ import pytest
 from pgolf.config import compose
 from pgolf.errors import UserError
 from pgolf.files import write_json
-from pgolf.packed_runs import events_of, read_runs
+from pgolf.pack.packed_runs import events_of, read_runs
+from pgolf.pack.submission import About, check_size, requirements, submission
+from pgolf.pack.submission_text import readme
 from pgolf.runfolder import describe_run
-from pgolf.submission import About, check_size, requirements, submission
-from pgolf.submission_text import readme
 from tests.report.fixtures import make_events, make_result
 
 

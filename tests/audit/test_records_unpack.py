@@ -15,8 +15,7 @@ import brotli
 import pytest
 import zstandard
 
-from pgolf.audit import upstream_unpack
-from pgolf.audit.upstream_unpack import unpack
+from pgolf.audit.records.unpack import MAX_LAYERS, unpack
 
 SOURCE = "import os\nvalue = 41 + 1\nprint('ä', value)\n"
 RAW = [{"id": lzma.FILTER_LZMA2}]
@@ -92,10 +91,10 @@ def test_nested_layers_are_all_opened_and_endless_ones_are_not() -> None:
         text = packed(compress(text.encode()), template, encode)
     layers, problems = unpack(text)
     assert len(layers) == 4 and layers[-1].text == SOURCE and problems == []
-    for _ in range(upstream_unpack.MAX_LAYERS):
+    for _ in range(MAX_LAYERS):
         text = packed(compress(text.encode()), template, encode)
     layers, problems = unpack(text)
-    assert len(layers) == 1 + upstream_unpack.MAX_LAYERS and "more than" in problems[0]
+    assert len(layers) == 1 + MAX_LAYERS and "more than" in problems[0]
 
 
 def test_plain_code_is_one_layer() -> None:

@@ -6,8 +6,6 @@ one is given, and imported.json: where all that came from.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from pgolf.artifact import Artifact, build_model, read_artifact, write_artifact
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.config import Config, compose
 from pgolf.errors import UserError
-from pgolf.files import atomic_writer, explain_os_error, sha256_file, write_json
+from pgolf.files import atomic_writer, sha256_file, write_json
 from pgolf.layout import Entry
+from pgolf.new_folder import check_new, write_whole
 from pgolf.protocols import Tokenizer
 from pgolf.quant.codes import Codes, IntTensor
 from pgolf.shipped import write_code
@@ -71,28 +70,6 @@ def import_weights(
         "model_bytes": artifact.file_bytes,
         "tokenizer": "not named: --tokenizer FILE" if reader is None else reader.fingerprint[:12],
     }
-
-
-def check_new(folder: Path) -> None:
-    """Raises UserError when something is there already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already and not empty: name a new folder")
-
-
-def write_whole(folder: Path, fill: Any) -> Any:
-    """Call `fill` with a folder beside `folder`, which it becomes when all went well."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            work = Path(made) / folder.name
-            work.mkdir()
-            answer = fill(work)
-            if folder.exists():
-                folder.rmdir()
-            os.replace(work, folder)
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
-    return answer
 
 
 def _fill(

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pgolf.audit.upstream_flow import MAX_LIFT, Flow, Function, called_name
+from pgolf.audit.records.flow import MAX_LIFT, Flow, Function, called_name
 
 CERTAIN, POSSIBLE = "CERTAIN", "POSSIBLE"
 

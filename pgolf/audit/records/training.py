@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
-from pgolf.audit.upstream_flow import (
+from pgolf.audit.records.flow import (
     MAX_LIFT,
     NO_GRAD,
     Flow,
@@ -16,7 +16,7 @@ from pgolf.audit.upstream_flow import (
     place,
     trains,
 )
-from pgolf.audit.upstream_reach import CERTAIN, POSSIBLE, Hit, Settings, is_off
+from pgolf.audit.records.reach import CERTAIN, POSSIBLE, Hit, Settings, is_off
 
 SCORER = re.compile(r"^_*(?:eval|score|validate|compute_(?:nll|loss|bpb)|accumulate)", re.I)
 WARM_UP = re.compile(r"warm_?up|warmup", re.I)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from pgolf.audit.order import Order
 from pgolf.audit.scorer import Fed
+from pgolf.auditing.window_scorer import ArtifactScorer, distributions
 from pgolf.clock import Clock
 from pgolf.distributed import World
 from pgolf.errors import RunFailed
 from pgolf.protocols import DocumentTTT, Evaluator
-from pgolf.scorers import ArtifactScorer, distributions
 from pgolf.ttt.document_ledger import DocumentLedger, Sealed
 from pgolf.ttt.documents import Queue, chunks_of
 from pgolf.ttt.predictor import Predictor

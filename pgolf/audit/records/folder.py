@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pgolf.audit.upstream_log import Log, parse_log
-from pgolf.audit.upstream_unpack import MAX_LAYERS, Layer, unpack
+from pgolf.audit.records.log import Log, parse_log
+from pgolf.audit.records.unpack import MAX_LAYERS, Layer, unpack
 
 MAX_TEXT_BYTES = 8 << 20
 # Of a longer log, its beginning and its end are read.

@@ -16,10 +16,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pgolf.audit.upstream_log import Log, Scored, charged_phases, parse_log
+from pgolf.audit.records.log import Log, Scored, charged_phases, parse_log
 from pgolf.errors import UserError
 from pgolf.files import atomic_writer, sha256_file, sha256_json, write_json
-from pgolf.importing import check_new, write_whole
+from pgolf.new_folder import check_new, write_whole
 from pgolf.result import TRACK_ADAPTIVE, TRACK_FIXED, Eligibility, build_result
 
 MAX_LOG_BYTES = 2**26

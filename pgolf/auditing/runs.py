@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 from pgolf.audit.auditor import Auditor
 from pgolf.audit.finding import FILE, Verdict
 from pgolf.audit.subject import DataFolder, Subject
+from pgolf.auditing.slices import Slices
 from pgolf.config import CONF, load_config
 from pgolf.errors import UserError
 from pgolf.events import read_events
 from pgolf.files import sha256_file
 from pgolf.result import validate_result
 from pgolf.shipped import CODE_FILE, ROOT, code_fingerprint, shipped_files, strip
-from pgolf.slices import Slices
 
 MODEL_FILE = "model.pgolf"
 # What every finished run leaves, besides its artifact.

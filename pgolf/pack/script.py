@@ -16,11 +16,11 @@ from pgolf.bundle.minify import minify
 from pgolf.bundle.reach import Reach, Sources
 from pgolf.bundle.wrap import wrap
 from pgolf.jobs import diagnostic_settings, ttt_before_quantization
-from pgolf.script_known import known_of
+from pgolf.pack.script_known import known_of
 from pgolf.shipped import ROOT, adapts_while_scoring
 
-MAIN = "pgolf.script_main.main"
-PARTS = "pgolf.script_parts"
+MAIN = "pgolf.pack.script_main.main"
+PARTS = "pgolf.pack.script_parts"
 # What a script has to have from its configuration; the rest of it is for launching and reporting.
 GROUPS = ("model", "optim", "train", "ttt", "quant", "codec", "eval", "hardware")
 SETTINGS = ("seed", "limits", *GROUPS)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pgolf.audit.finding import FAIL, PASS, UNDECIDED, Finding, Verdict
-from pgolf.audit.upstream import audit_records_folder, is_records_folder
-from pgolf.audit.upstream_log import parse_log
+from pgolf.audit.records.audit import audit_records_folder, is_records_folder
+from pgolf.audit.records.log import parse_log
 from pgolf.cli import main
 from tests.audit.upstream_scripts import (
     BYTES,

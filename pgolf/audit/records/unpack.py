@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pgolf.audit.upstream_decoders import (
+from pgolf.audit.records.decoders import (
     CONSTANTS,
     DECODERS,
     MAX_LAYER_BYTES,

@@ -7,7 +7,7 @@ import difflib
 
 import pytest
 
-from pgolf.audit.upstream_patterns import find_faults
+from pgolf.audit.records.patterns import find_faults
 from tests.audit.upstream_scripts import EMPTY, MUTATIONS, OFF, ON, PREQUANT, SCRIPT, mutated
 
 

@@ -11,7 +11,7 @@ from pgolf.audit.auditor import Auditor
 from pgolf.audit.finding import Verdict
 from pgolf.audit.sandboxed_scorer import SandboxedScorer
 from pgolf.audit.subject import DataFolder, ScoredSlice, Subject
-from pgolf.auditing import open_auditor, open_data
+from pgolf.auditing.runs import open_auditor, open_data
 from pgolf.errors import UserError
 from pgolf.sandbox.run import Limits
 

@@ -8,8 +8,8 @@ import statistics
 from typing import Any
 
 from pgolf.audit.finding import FAIL, PASS, UNDECIDED, Finding
-from pgolf.audit.upstream_folder import Records
-from pgolf.audit.upstream_log import Log, Scored, bytes_per_token
+from pgolf.audit.records.folder import Records
+from pgolf.audit.records.log import Log, Scored, bytes_per_token
 from pgolf.result import ARTIFACT_LIMIT_BYTES
 
 # Raw UTF-8 bytes of the first 50,000 FineWeb documents, as the published sidecar counts them.

@@ -10,9 +10,9 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-from pgolf.audit.upstream_flow import Flow, Function, called_name, place
-from pgolf.audit.upstream_reach import CERTAIN, POSSIBLE, Hit, Settings, only_reached
-from pgolf.audit.upstream_training import training_hits
+from pgolf.audit.records.flow import Flow, Function, called_name, place
+from pgolf.audit.records.reach import CERTAIN, POSSIBLE, Hit, Settings, only_reached
+from pgolf.audit.records.training import training_hits
 
 SPACE_PIECE = "\u2581"
 SCORE_NAME = re.compile(r"(?<![a-z])(?:nlls?|loss(?:es)?|bpb|nats|bits|ce)(?![a-z])", re.I)

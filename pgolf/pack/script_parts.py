@@ -1,7 +1,7 @@
 """What stands in a packed script for Hydra, progress bars, checkpoints and the run folder.
 
 Nothing of pgolf imports this module: the bundler puts its names in the place of others (see
-`pgolf.script`).
+`pgolf.pack.script`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The audit of a published records folder, of which only text is known."""

@@ -1,0 +1,1 @@
+"""`pgolf pack`: from a run to the records folder that somebody else can run."""
