@@ -28,6 +28,8 @@ RUN_KEYS = {
     *GROUPS,
 }
 
+HARDWARE = "hardware"
+
 Config = dict[str, Any]
 
 
@@ -282,15 +284,34 @@ def load_config(run_folder: Path) -> Config:
 def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Config:
     """A finished run's configuration with values of some groups set anew, e.g. `eval.stride=32`.
 
+    `hardware=OPTION` changes the whole group. An option of another group may need a class that was
+    not shipped with the artifact.
+
     Raises:
         UserError: a key of another group, or one that its class does not take.
     """
+    config = dict(config)
+    values = []
     for text in overrides:
-        if text.partition(".")[0] not in groups:
+        key, _, value = text.partition("=")
+        if key == HARDWARE and value:
+            config[HARDWARE] = _hardware(value)
+        elif "." in key and key.partition(".")[0] in groups:
+            values.append(text)
+        else:
             allowed = ", ".join(f"{group}.KEY=VALUE" for group in groups)
-            raise UserError(f"{text}: only {allowed} can be changed for a finished run")
-    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(overrides))
+            raise UserError(
+                f"{text}: only hardware=OPTION, {allowed} can be changed for a finished run"
+            )
+    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(values))
     result: Config = OmegaConf.to_container(merged)  # type: ignore[assignment]
     for group in groups:
         _check_node(group, result[group])
     return result
+
+
+def _hardware(name: str) -> Any:
+    options = {path.stem: path for path in (CONF / HARDWARE).glob("*.yaml")}
+    if name not in options:
+        raise UserError(f"hardware={name}: expected one of {', '.join(sorted(options))}")
+    return OmegaConf.to_container(OmegaConf.load(options[name]))

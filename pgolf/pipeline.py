@@ -151,8 +151,8 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Score a finished run's artifact once more, in fresh workers; the run folder is not changed.
 
     Args:
-        overrides: other values of the groups hardware and eval, e.g. `hardware.kernels=plain`, and
-            of ttt where it adapts while scoring.
+        overrides: `hardware=OPTION`, and values of hardware and eval, e.g. `eval.stride=32`, and of
+            ttt where it adapts while scoring.
 
     Raises:
         UserError: no run folder, its artifact is damaged, or an override that does not fit.

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
     parser.add_argument("run_folder", type=Path, metavar="FOLDER")
     parser.add_argument(
-        "overrides", nargs="*", help="other values, e.g. hardware.kernels=plain eval.stride=32"
+        "overrides", nargs="*", help="other values, e.g. hardware=cpu eval.stride=32"
     )
     parser.add_argument(
         "--data", type=Path, metavar="SHARDS", help="prepared or published shards to score on"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from pgolf.config import check, check_world, resolve, scale_keys
+from pgolf.config import changed, check, check_world, compose, resolve, scale_keys
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
 from tests.config.parts import PARTS, config_with
@@ -164,3 +164,13 @@ def test_missing_values_and_dangling_references_are_named() -> None:
 
 def test_scale_keys_are_those_that_options_use() -> None:
     assert {"model_dim", "vocab_size", "train_batch_tokens", "eval_stride"} <= scale_keys()
+
+
+def test_a_finished_run_moves_to_other_hardware() -> None:
+    run = compose(["hardware=h100x8", "hardware.attention=sdpa"])
+    moved = changed(run, ["hardware=cpu", "hardware.num_workers=2"], ("hardware",))
+    cpu = compose(["hardware=cpu"])["hardware"]
+    assert moved == {**run, "hardware": {**cpu, "num_workers": 2}}
+    assert run["hardware"]["device"] == "cuda"
+    with pytest.raises(UserError, match="hardware=gpu: expected one of auto, cpu"):
+        changed(run, ["hardware=gpu"], ("hardware",))

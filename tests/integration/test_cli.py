@@ -46,11 +46,13 @@ def test_evaluate_takes_other_values_of_hardware_and_eval(
     workspace: Workspace, plain: Done
 ) -> None:
     final = plain.result["bpb"]["final"]
-    other = workspace.answer("evaluate", plain.folder, "eval.stride=64", "hardware.kernels=plain")
+    other = workspace.answer("evaluate", plain.folder, "eval.stride=64", "hardware=cpu")
     assert other["tokens"] == final["tokens"] and other["bytes"] == final["bytes"]
     assert other["bpb"] > final["bpb"]  # less context for each token
     for wrong, remedy in (
-        ("model.vocab_size=5", "only hardware.KEY=VALUE, eval.KEY=VALUE"),
+        ("model.vocab_size=5", "only hardware=OPTION, hardware.KEY=VALUE, eval.KEY=VALUE"),
+        ("eval=standard", "only hardware=OPTION"),
+        ("hardware=gpu", "expected one of auto, cpu, h100x1"),
         ("eval.strid=5", "did you mean stride"),
         ("hardware.kernels=fast", "Literal"),
     ):
