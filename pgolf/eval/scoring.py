@@ -22,6 +22,9 @@ from pgolf.score import Score
 if TYPE_CHECKING:
     from pgolf.data.stream import TokenStream
 
+# A CPU gains nothing from larger batches, and shows progress and frees memory after each.
+CPU_BATCH_TOKENS = 2**14
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -47,7 +50,7 @@ class Windows:
         scored_from: first position that each window scores; it scores all from there to its end,
             where the next one goes on. int64 [W], ascending.
         seq_len: tokens that the model sees at once.
-        batch_seqs: windows that go through the model together.
+        batch_seqs: windows that go through the model together, at most; fewer on a CPU.
     """
 
     starts: np.ndarray
@@ -71,9 +74,12 @@ class Windows:
         """
         starts, scored_from = rank_share(self.starts, world), rank_share(self.scored_from, world)
         num_scored = self.seq_len - (scored_from - starts)
+        batch_seqs = self.batch_seqs
+        if world.device.type == "cpu":
+            batch_seqs = min(batch_seqs, max(1, CPU_BATCH_TOKENS // self.seq_len))
         batches: list[Batch] = []
         for count in dict.fromkeys(num_scored.tolist()):
-            batches += make_batches(starts[num_scored == count], count, self.batch_seqs)
+            batches += make_batches(starts[num_scored == count], count, batch_seqs)
         if bar is not None:
             return score_batches(model, stream, batches, self.seq_len, world, bar)
         with track("evaluate", len(starts), "window", world.is_main) as own:
