@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +26,7 @@ from yaml import YAMLError
 
 from pgolf import config, sweep
 from pgolf.errors import RunFailed, UserError
+from pgolf.files import explain_os_error
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -67,8 +69,15 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         if sweep.any_job_started():
             raise
-        reasons = dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e)
+        cause = error.__cause__
+        told = (cause,) if isinstance(cause, UserError) else (error, cause)
+        reasons = dict.fromkeys(str(e).strip() for e in told if e)
         sys.exit(_say(2, "\n".join(["configuration error:", *reasons])))
+    except OSError as error:  # Hydra makes the sweep's folder itself
+        reason = explain_os_error(error, Path(error.filename or "out_dir"))
+        if sweep.any_job_started() or not isinstance(reason, UserError):
+            raise
+        sys.exit(_say(2, f"configuration or input error: {reason}"))
     sys.exit(sweep.exit_code())
 
 

@@ -82,9 +82,10 @@ def entries(cache: Path) -> list[Entry]:
     found = []
     for stage in sorted(path for path in cache.glob("[!.]*") if path.is_dir()):
         for path in stage.iterdir():
-            kind = _kind(path)
-            if kind is not None:
-                found.append(_entry(path, kind))
+            with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
+                kind = _kind(path)
+                if kind is not None:
+                    found.append(_entry(path, kind))
     return sorted(found, key=lambda entry: (entry.stage, -entry.used))
 
 
@@ -100,7 +101,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _entry(path: Path, kind: str) -> Entry:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
+    files = _sizes_and_times(path)
     made = path.stat().st_mtime
     done = path / DONE
     used = done.stat().st_mtime if kind == "finished" else made
@@ -116,6 +117,16 @@ def _entry(path: Path, kind: str) -> Entry:
         made,
         max(made, used),
     )
+
+
+def _sizes_and_times(folder: Path) -> list[os.stat_result]:
+    """Of the files below a folder; a run that goes makes and removes some meanwhile."""
+    found = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.stat(os.path.join(parent, name)))
+    return found
 
 
 def add_runs(found: Iterable[Entry], runs: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
@@ -273,12 +274,20 @@ def load_config(run_folder: Path) -> Config:
     """The configuration that a run was started with.
 
     Raises:
-        UserError: there is no config.yaml.
+        UserError: there is no config.yaml, or it is damaged.
     """
     path = run_folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run_folder} has no config.yaml: name a run folder, outputs/NAME/ID")
-    return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(
+            f"{path}: damaged, {str(error).splitlines()[0]}: copy it again, or repeat the run"
+        ) from error
+    if not isinstance(config, dict) or not config:
+        raise UserError(f"{path}: empty, or no configuration: copy it again, or repeat the run")
+    return config  # type: ignore[return-value]
 
 
 def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Config:
@@ -303,7 +312,10 @@ def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Co
             raise UserError(
                 f"{text}: only hardware=OPTION, {allowed} can be changed for a finished run"
             )
-    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(values))
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(values))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(values)}: {str(error).splitlines()[0]}") from error
     result: Config = OmegaConf.to_container(merged)  # type: ignore[assignment]
     for group in groups:
         _check_node(group, result[group])

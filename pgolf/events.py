@@ -39,6 +39,8 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             if line.endswith("\n") and line.strip():
                 try:
-                    yield json.loads(line)
+                    event = json.loads(line)
                 except json.JSONDecodeError:
                     continue
+                if isinstance(event, dict):
+                    yield event

@@ -6,6 +6,7 @@ tensors, switch the recurrence on. The head is the embedding: there is no tensor
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,10 @@ def export(
     }
 
     def fill(work: Path) -> None:
-        save_file(weights, work / WEIGHTS, metadata={"format": "pt"})
         write_json(work / CONFIG, about)
+        save_file(weights, work / WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes files that only their owner can read.
+        shutil.copymode(work / CONFIG, work / WEIGHTS)
         if reader is not None:
             reader.save(work / "tokenizer")
 

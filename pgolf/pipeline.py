@@ -158,11 +158,11 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
         UserError: no run folder, its artifact is damaged, or an override that does not fit.
     """
     config, cache = load_config(run_folder), cache_folder()
-    later = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
-    config = changed(config, overrides, later)
     artifact = run_folder / "artifact"
     if not artifact.is_dir():
-        raise UserError(f"{run_folder} has no artifact: the run is not finished")
+        raise UserError(f"{run_folder} has no artifact: it is an imported log, or not finished")
+    later = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
+    config = changed(config, overrides, later)
     devices = instantiate(config["hardware"]).settle()
     source, tokenizer = checked_inputs(config)
     with tempfile.TemporaryDirectory() as temporary:

@@ -11,6 +11,7 @@ from pgolf.errors import UserError
 
 SCHEMA = 1
 ARTIFACT_LIMIT_BYTES = 16_000_000
+BUDGET_LIMIT_S = 600.0  # of training, and of evaluation
 
 # In the order in which a run makes them; `final` is the one that counts.
 SCORE_NAMES = ("trained", "ema", "adapted", "quantized", "final")
@@ -118,6 +119,17 @@ def judge_eligibility(
         notes.append(
             "The validation text is not the first 50,000 FineWeb documents: compare this score "
             "with runs on the same text only."
+        )
+    notes += [
+        f"The {budget['name']} budget was raised from {BUDGET_LIMIT_S:.0f} to "
+        f"{budget['limit_s']:.0f} s: compare this score with runs of the same budgets only."
+        for budget in budgets
+        if (budget["limit_s"] or 0.0) > BUDGET_LIMIT_S
+    ]
+    if limit_bytes > ARTIFACT_LIMIT_BYTES:
+        notes.append(
+            f"The limit of the artifact was raised from {ARTIFACT_LIMIT_BYTES:,} to "
+            f"{limit_bytes:,} bytes: compare this score with runs of the same limit only."
         )
     if document_bytes is None:
         notes.append(

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from pgolf.errors import UserError
 from pgolf.files import write_json
 from pgolf.sweeps.cells import Cells, cell_key
+from pgolf.sweeps.counts import wrong_count
 from pgolf.sweeps.slots import dealt_gpus, share_of, visible_gpus
 from pgolf.sweeps.watch import announce, end_with_launcher, leave_orphan
 
@@ -168,7 +169,8 @@ class SweepCallback(Callback):
     def __init__(
         self, *, skip_done: bool = True, retries: int = 1, gpus_per_job: int | None = None
     ) -> None:
-        if retries < 0 or (gpus_per_job is not None and gpus_per_job < 1):
+        gpus = 1 if gpus_per_job is None else gpus_per_job
+        if not all(isinstance(n, int) and n >= low for n, low in ((retries, 0), (gpus, 1))):
             raise UserError(
                 f"hydra.callbacks.sweep: retries={retries} (0 or more), "
                 f"gpus_per_job={gpus_per_job} (1 or more, or null)"
@@ -178,6 +180,10 @@ class SweepCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """What the command line names takes the place of the sweep file's values, not beside it."""
         announce()
+        wrong = wrong_count(config.hydra)
+        if wrong is not None:
+            print(f"configuration error:\n{wrong}", file=sys.stderr)
+            raise SystemExit(2)  # of any other exception in here Hydra makes a warning
         params = config.hydra.sweeper.get("params")
         if not params:
             return
@@ -212,8 +218,13 @@ def read_outcomes(folder: Path) -> Outcomes:
             found.failed.append((overrides, outcome["failed"]))
             continue
         run_folder = Path(outcome["run_folder"])
+        try:
+            result = json.loads((run_folder / "result.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # moved or removed while the others went on
+            found.failed.append((overrides, f"its result cannot be read any more: {error}"))
+            continue
         found.folders.append(run_folder)
-        found.results.append(json.loads((run_folder / "result.json").read_text(encoding="utf-8")))
+        found.results.append(result)
         found.retried += [(overrides, reason) for reason in outcome.get("failed_before", [])]
         found.skipped += bool(outcome.get("skipped"))
     return found

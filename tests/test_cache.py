@@ -13,6 +13,7 @@ import pytest
 
 from pgolf import cache as cache_module
 from pgolf.cache import Entry, add_runs, choose, entries, oldest_running, remove
+from pgolf.cli import main
 from pgolf.commands.cache_prune import BYTES, SECONDS, quantity
 from pgolf.errors import UserError
 from pgolf.stage import DONE, Stage
@@ -147,8 +148,6 @@ def test_quantities_with_units() -> None:
 def test_the_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pgolf.cli import main
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PGOLF_CACHE", str(tmp_path / "cache"))
     made = make(tmp_path / "cache", "train", "a", unused_days=8)
@@ -164,3 +163,47 @@ def test_the_commands(
     assert "1 would go" in capsys.readouterr().out and made.folder.exists()
     assert main(["cache", "prune", "--older", "7d"]) == 0
     assert "1 removed" in capsys.readouterr().out and not made.folder.exists()
+
+
+def test_what_a_run_removes_while_the_cache_is_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "train", "kept")
+    going = tmp_path / "train" / "going.work"
+    going.mkdir()
+    (going / ".a.partial").write_bytes(b"x" * 10)
+    real = os.walk
+
+    def walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
+        found = list(real(folder))
+        (going / ".a.partial").unlink(missing_ok=True)  # between its listing and its size
+        return found
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert {entry.key: entry.bytes > 0 for entry in entries(tmp_path)} == {
+        "kept": True,
+        "going": False,
+    }
+    kind = cache_module._kind
+
+    def published(path: Path) -> str | None:
+        found = kind(path)
+        if path == going:
+            going.rename(tmp_path / "train" / "going")
+        return found
+
+    monkeypatch.setattr(cache_module, "_kind", published)
+    assert keys(entries(tmp_path)) == {"kept"}
+
+
+def test_ls_of_what_is_not_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PGOLF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["cache", "ls"]) == 0
+    make(tmp_path / "cache", "train", "a")
+    assert main(["cache", "ls", "--stage", "trian"]) == 2
+    assert main(["cache", "ls", "--runs", "nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert "the cache has train" in said and "nowhere is no folder" in said

@@ -63,3 +63,9 @@ def test_whatever_is_cut_off_the_whole_lines_are_read(
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(read_events(tmp_path / "none.jsonl"))
+
+
+def test_a_line_that_is_no_object_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('[1]\n5\nnull\n{"event": "score"}\n')
+    assert list(read_events(path)) == [{"event": "score"}]

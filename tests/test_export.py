@@ -49,6 +49,8 @@ def test_it_loads_again(folder: Path, tmp_path: Path, dtype: str) -> None:
     assert {value.dtype for value in weights.values()} == {
         {"fp32": torch.float32, "fp16": torch.float16}[dtype]
     }
+    modes = {(target / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1  # whoever can read one can read the other
     assert sum(v.numel() for v in weights.values()) == about["parameters"] == answer["parameters"]
     model = instantiate(about["model"])
     model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=True)

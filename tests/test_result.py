@@ -74,6 +74,15 @@ def test_what_the_method_says_is_noted_first():
     assert verdict.eligible and len(verdict.notes) == 2 and verdict.notes[0] == "Stopped early."
 
 
+def test_limits_above_the_published_ones_are_noted():
+    budgets = [{"name": "train", "limit_s": 1200.0, "charged_s": 900.0}]
+    verdict = judge_eligibility(**{**CLEAN, "budgets": budgets}, limit_bytes=20_000_000)
+    assert verdict.eligible and len(verdict.notes) == 2
+    assert "from 600 to 1200 s" in verdict.notes[0]
+    assert "from 16,000,000 to 20,000,000 bytes" in verdict.notes[1]
+    assert judge_eligibility(**CLEAN, limit_bytes=15_000_000 + 1_000_000).notes == []
+
+
 def test_budget_without_limit_is_never_over():
     budgets = [{"name": "diagnostic", "limit_s": None, "charged_s": 1e9}]
     assert judge_eligibility(**{**CLEAN, "budgets": budgets}).eligible

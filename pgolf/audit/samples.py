@@ -82,7 +82,10 @@ def _load(path: Path) -> Any:
 def score_of_run(folder: Path) -> Score:
     """The final score of a run folder, checked."""
     result = _load(folder / "result.json")
-    validate_result(result)
+    try:
+        validate_result(result)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
     final = result["bpb"]["final"]
     if final is None:
         raise UserError(f"{folder}/result.json has no final score: the run was not evaluated")
@@ -236,7 +239,12 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
     return _flat({k: v for k, v in content.items() if k not in BLIND_KEYS}, "")
 
 

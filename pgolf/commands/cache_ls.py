@@ -6,7 +6,9 @@ import argparse
 import time
 from pathlib import Path
 
+from pgolf.commands.cache_prune import check_stage
 from pgolf.commands.output import Answer, show_table
+from pgolf.errors import UserError
 
 HELP = "finished stages: size, age, last use, runs"
 
@@ -15,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What follows the command's name."""
     parser.add_argument("--stage", help="only this one, e.g. train")
     parser.add_argument(
-        "--runs", type=Path, default=Path("outputs"), metavar="FOLDER", help="default: outputs"
+        "--runs", type=Path, metavar="FOLDER", help="where runs lie (outputs, if there is one)"
     )
 
 
@@ -24,9 +26,13 @@ def run(options: argparse.Namespace) -> Answer:
     from pgolf.cache import add_runs, entries
     from pgolf.pipeline import cache_folder
 
+    if options.runs is not None and not options.runs.is_dir():
+        raise UserError(f"--runs {options.runs} is no folder: name one that has run folders")
     cache, now = cache_folder(), time.time()
-    found = [entry for entry in entries(cache) if options.stage in (None, entry.stage)]
-    add_runs(found, options.runs.resolve())
+    everything = entries(cache)
+    check_stage(options.stage, {entry.stage for entry in everything})
+    found = [entry for entry in everything if options.stage in (None, entry.stage)]
+    add_runs(found, (options.runs or Path("outputs")).resolve())
     rows = [
         {
             "stage": entry.stage,

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> Answer:
     keep = quantity("--keep-bytes", options.keep_bytes, BYTES) if options.keep_bytes else None
     cache = cache_folder()
     found = entries(cache)
-    _check_stage(options.stage, {entry.stage for entry in found})
+    check_stage(options.stage, {entry.stage for entry in found})
     chosen = choose(
         found,
         stage=options.stage,
@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> Answer:
     return {"dry_run": options.dry_run, "bytes": total, "removed": removed, "kept": kept}
 
 
-def _check_stage(stage: str | None, known: set[str]) -> None:
+def check_stage(stage: str | None, known: set[str]) -> None:
+    """Raises UserError where a cache that has entries has none of the stage."""
     if stage is not None and known and stage not in known:
         raise UserError(f"--stage {stage}: the cache has {', '.join(sorted(known))}")
 

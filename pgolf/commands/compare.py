@@ -62,6 +62,7 @@ def _side_by_side(places: list[Path]) -> Answer:
     from pgolf.report.rundata import load_run
 
     folders: list[Path] = []
+    failed: list[Answer] = []
     for place in places:
         if is_run(place) or not place.is_dir():  # what is no folder is named by load_run
             folders.append(place)
@@ -69,10 +70,16 @@ def _side_by_side(places: list[Path]) -> Answer:
         finished = [f for f in find_runs([place])[0] if (f / "result.json").is_file()]
         if not finished:
             raise UserError(f"no finished run in {place}: name run folders, or a folder of runs")
-        folders += finished
+        for folder in finished:
+            history = read_run(folder)
+            if history.result is None:  # one of many: it is named, the others are compared
+                failed.append({"run": str(folder), "reason": history.broken})
+            else:
+                folders.append(folder)
     return {
         "runs": [load_run(folder).result for folder in folders],
         "losses": [loss_means(read_run(folder)) for folder in folders],
+        "failed": failed,
     }
 
 
@@ -94,7 +101,8 @@ def show(answer: Answer) -> None:
 
         if not console.is_terminal:
             console.width = 200  # in a file, nothing need be cut short
-        print_sweep(answer["runs"], [], console, answer["losses"])
+        failed = [(row["run"], row["reason"]) for row in answer["failed"]]
+        print_sweep(answer["runs"], failed, console, answer["losses"])
         return
     _show_comparison(answer["comparison"], console)
 
@@ -129,6 +137,8 @@ def _table(*columns: str) -> Table:
 
 
 def _seeds(compared: Answer) -> Table:
+    from rich.text import Text
+
     table = _table("sample", "seed", "BPB", "nats/token")
     for key, name in (("side", "runs"), ("against", "against")):
         side = compared[key]
@@ -139,7 +149,8 @@ def _seeds(compared: Answer) -> Table:
                 else None
             )
             seed = "-" if score["seed"] is None else str(score["seed"])
-            table.add_row(f"{name}: {score['label']}", seed, f"{score['bpb']:.5f}", _n(per_token))
+            label = Text(f"{name}: {score['label']}")
+            table.add_row(label, seed, f"{score['bpb']:.5f}", _n(per_token))
         table.add_row(f"{name}: mean of {side['n']}", "", f"{side['mean']:.5f}", "")
         table.add_row(f"{name}: std (n - 1)", "", _n(side["std"]), "", end_section=True)
     return table

@@ -39,7 +39,10 @@ def run(options: argparse.Namespace) -> Answer:
         return evaluate_on(
             options.run_folder, options.data, options.overrides, cache_folder(), options.tokenizer
         )
-    if (options.run_folder / "imported.json").is_file() or options.tokenizer is not None:
+    folder: Path = options.run_folder
+    # Without its configuration nobody knows an artifact's data.
+    is_alone = folder.name == "model.pgolf" or (folder / "model.pgolf").is_file()
+    if is_alone or (folder / "imported.json").is_file() or options.tokenizer is not None:
         raise UserError(f"{options.run_folder}: name the shards to score on by --data SHARDS")
     return evaluate_again(options.run_folder, options.overrides)
 

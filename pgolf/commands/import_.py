@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from pgolf.commands.output import Answer, show_lines
+from pgolf.errors import UserError
 
 HELP = "read published weights or logs"
 
@@ -34,9 +35,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Answer:
     """Where the folder is, and what is in it."""
     if options.file.suffix in (".log", ".txt"):
+        if options.overrides or options.tokenizer is not None:
+            raise UserError(f"{options.file} is a log: overrides and --tokenizer are of weights")
         from pgolf.upstream.import_log import import_log
 
         return import_log(options.file, options.output, options.val_tokens)
+    if options.val_tokens is not None:
+        raise UserError(f"{options.file} is read as weights: --val-tokens is of logs (.log, .txt)")
     from pgolf.upstream.import_weights import import_weights
 
     return import_weights(

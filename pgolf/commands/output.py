@@ -25,6 +25,7 @@ def show_table(rows: list[Answer]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pgolf.report.table import print_trimmed
 
@@ -33,7 +34,8 @@ def show_table(rows: list[Answer]) -> None:
         words = all(isinstance(row[key], str) for row in rows)
         table.add_column(key, justify="left" if words else "right")
     for row in rows:
-        cells = (f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
+        # As text: a name may have brackets, which would be markup.
+        cells = (Text(f"{v:,}" if isinstance(v, int) else str(v)) for v in row.values())
         table.add_row(*cells)
     console = Console()
     if not console.is_terminal:

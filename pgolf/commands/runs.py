@@ -53,5 +53,8 @@ def show(answer: Answer) -> None:
         print_runs(answer["runs"], console)
     else:
         print("no runs")
+    for row in answer["runs"]:
+        if row["broken"]:
+            print(f"broken: {row['folder']}: {row['broken']}")
     for failure in answer["failed"]:
         print(f"failed: {failure['job']}: {failure['reason']}")

@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> Answer:
     """What was sent, what was left out and why, and what failed."""
     from pgolf.tracking import wandb_upload as upload
 
+    if not options.timeout > 0:
+        raise UserError(f"--timeout {options.timeout:g}: expected a number of seconds above 0")
     folders = options.folders or [Path("outputs")]
     for folder in folders:
         if not folder.is_dir():

@@ -13,9 +13,9 @@ from pgolf.data.manifest import MANIFEST
 from pgolf.errors import UserError
 from pgolf.events import read_events
 from pgolf.result import validate_result
-from pgolf.sweep import OUTCOME
+from pgolf.sweep import OUTCOME, read_outcomes
 
-DECIDES_TRAINING = ("seed", "data", "tokenizer", "model", "optim", "train", "hardware")
+EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,8 @@ def run_folders(path: Path) -> list[Path]:
     """
     if (path / "result.json").is_file():
         return [path]
-    outcomes = [json.loads(p.read_text(encoding="utf-8")) for p in path.glob(f"*/{OUTCOME}")]
-    for outcome in outcomes:
-        if "failed" in outcome:
-            job = " ".join(outcome["overrides"])
-            raise UserError(f"{path}: the job {job} failed: run it again, or name the other runs")
-    if outcomes:
-        return [Path(outcome["run_folder"]) for outcome in outcomes]
+    if any(path.glob(f"*/{OUTCOME}")):
+        return _jobs_of(path)
     inside = sorted(found.parent for found in path.glob("*/result.json"))
     if not inside:
         raise UserError(
@@ -87,27 +82,47 @@ def run_folders(path: Path) -> list[Path]:
     return inside
 
 
+def _jobs_of(sweep: Path) -> list[Path]:
+    try:
+        outcomes = read_outcomes(sweep)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{sweep}: the outcome of a job cannot be read ({error}): name the runs one by one"
+        ) from error
+    for job, why in outcomes.failed:
+        raise UserError(
+            f"{sweep}: the job {job} failed ({why}): run it again, or name the other runs"
+        )
+    return outcomes.folders
+
+
 def _read_run(folder: Path) -> Packed:
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: result.json cannot be read ({error})") from error
     validate_result(result)
+    if not (folder / EVENTS).is_file():
+        raise UserError(f"{folder}: {EVENTS} is missing, which has its training log: copy it, too")
     return Packed(folder, load_config(folder), result)
 
 
 def events_of(run: Packed) -> list[dict[str, Any]]:
     """What the run measured; training that came out of the cache as the run that did it says."""
-    events = list(read_events(run.folder / "events.jsonl"))
+    events = list(read_events(run.folder / EVENTS))
     if any(event["event"] == "train_step" for event in events):
         return events
-    for folder in sorted(run.folder.parent.iterdir()):
-        if not (folder / "config.yaml").is_file() or not (folder / "events.jsonl").is_file():
-            continue
-        config = load_config(folder)
-        if all(config.get(key) == run.config[key] for key in DECIDES_TRAINING):
-            steps = [e for e in read_events(folder / "events.jsonl") if e["event"] == "train_step"]
-            if steps:
-                about = {"event": "trained_by", "stage": "train", "run": folder.name}
-                return [about, *steps, *events]
+    key = _training(events)
+    for file in sorted(run.folder.parent.glob(f"*/{EVENTS}")) if key else ():
+        others = list(read_events(file))
+        steps = [event for event in others if event["event"] == "train_step"]
+        if steps and _training(others) == key:
+            about = {"event": "trained_by", "stage": "train", "run": file.parent.name}
+            return [about, *steps, *events]
     return events
+
+
+def _training(events: list[dict[str, Any]]) -> str | None:
+    """Key of the stage in which a run's weights were trained, by itself or by another run."""
+    stages = (e for e in events if e["event"] == "stage" and e["stage"] == "train")
+    return next((event["key"] for event in stages if event.get("key")), None)

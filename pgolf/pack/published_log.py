@@ -11,7 +11,7 @@ from typing import Any
 
 RULE = "=" * 100
 # Events whose lines only repeat others, or that only pgolf's own report can show.
-UNWRITTEN = {"stage", "tensors", "meter", "artifact", "tokenizer"}
+UNWRITTEN = {"stage", "tensors", "meter", "artifact", "tokenizer", "documents"}
 
 
 class Log:

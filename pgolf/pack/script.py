@@ -57,7 +57,7 @@ class Script:
         data: of `train_gpt.py`, its bytes.
         source: the program before it was minified and wrapped.
         modules: bytes of each module's part in `source`.
-        external: modules of others that it imports.
+        external: modules of others that it imports, to unpack itself as well.
     """
 
     data: bytes
@@ -114,7 +114,8 @@ def make_script(
     text = _assembled(made, targets, facts)
     final = minify(text) if short else text
     data = wrap(final, wrapped) if wrapped else final.encode()
-    return Script(data, text, made.modules, made.external)
+    external = made.external | {wrapped} if wrapped else made.external
+    return Script(data, text, made.modules, external)
 
 
 def default_data(config: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 Each entry says of a module what an expression is worth in this run, or which statement does nothing
 in it; `pgolf.bundle.fold` draws the conclusions. A text that its module no longer has is an error
-of tests/bundle/test_known.py, not of packing.
+of tests/pack/test_known.py, not of packing.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")
     with join_world(devices.device, devices.precision) as world:
         job = job_of(options, devices)
-        file = Path(f"train_seed{options.seed}.log") if world.is_main else None
+        # The log of the training, which may lie here, is not written over by a mere score.
+        name = f"{'evaluate' if options.evaluate else 'train'}_seed{options.seed}.log"
+        file = Path(name) if world.is_main else None
         log = Log(file, FACTS["config"]["train"]["num_steps"])
         if world.is_main:
             Path(job["folder"]).mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from pgolf.pack.packed_runs import Packed, events_of, read_runs
 from pgolf.pack.published_log import log_of_run
 from pgolf.pack.script import Script, make_script
 from pgolf.pack.submission_text import readme
-from pgolf.result import ARTIFACT_LIMIT_BYTES
+from pgolf.result import ARTIFACT_LIMIT_BYTES, BUDGET_LIMIT_S
 
 SCRIPT, LIMIT_BYTES = "train_gpt.py", ARTIFACT_LIMIT_BYTES
 NOT_ELIGIBLE = "NOT ELIGIBLE"
@@ -137,6 +137,7 @@ def check_size(
 def submission(runs: list[Packed], about: About, code_bytes: int) -> dict[str, Any]:
     """The content of submission.json: the published fields, then what pgolf knows besides."""
     first = runs[0].result
+    controls = [run.result["control"]["bpb"] for run in runs if run.result["control"]]
     finals = [run.result["bpb"]["final"] for run in runs]
     losses, scores = ([f[key] for f in finals] for key in ("nats_per_token", "bpb"))
     sizes = [run.model_bytes + code_bytes for run in runs]
@@ -169,7 +170,7 @@ def submission(runs: list[Packed], about: About, code_bytes: int) -> dict[str, A
         "eligibility_reasons": reasons,
         "eligibility_track": first["eligibility"]["track"],
         "notes": list(dict.fromkeys(n for run in runs for n in run.result["eligibility"]["notes"])),
-        "control_val_bpb": (first["control"] or {}).get("bpb"),
+        "control_val_bpb": statistics.fmean(controls) if len(controls) == len(runs) else None,
     }
 
 
@@ -202,7 +203,9 @@ def _hardware(provenance: dict[str, Any]) -> str:
 def _track(runs: list[Packed], labelled: bool) -> str:
     data = runs[0].data
     official = data is not None and Manifest.load(data).official_validation is True
-    return "10min_16mb" if official and not labelled else "non_record"
+    limits = [b["limit_s"] for run in runs for b in run.result["budgets"] if b["limit_s"]]
+    in_time = max(limits, default=0.0) <= BUDGET_LIMIT_S  # limits.train_s may have been raised
+    return "10min_16mb" if official and in_time and not labelled else "non_record"
 
 
 def _write(folder: Path, runs: list[Packed], script: Script, record: dict[str, Any]) -> None:
@@ -233,7 +236,7 @@ def _fill(folder: Path, runs: list[Packed], script: Script, record: dict[str, An
     has_tokenizer = data is not None and (data / "tokenizer").is_dir()
     if data is not None and has_tokenizer:
         shutil.copytree(data / "tokenizer", folder / "tokenizer")
-    text = readme(record, runs[0].config, runs[0].result, has_tokenizer)
+    text = readme(record, runs[0].config, [run.result for run in runs], has_tokenizer)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -8,27 +8,31 @@ import yaml
 
 
 def readme(
-    record: dict[str, Any], config: dict[str, Any], result: dict[str, Any], has_tokenizer: bool
+    record: dict[str, Any],
+    config: dict[str, Any],
+    results: list[dict[str, Any]],
+    has_tokenizer: bool,
 ) -> str:
     """What was done, how it scored, whether it counts, and how to repeat it.
 
     Args:
         record: content of submission.json.
-        config, result: of the first run.
+        config: of the first run.
+        results: of all runs, by seed.
         has_tokenizer: whether `tokenizer/` lies in the folder.
     """
     sections = [
         f"# {record['name']}",
         f"{record['blurb']}",
-        _eligibility(record, result),
-        _results(record, result),
-        _repeat(record, config, has_tokenizer),
+        _eligibility(record, results),
+        _results(record, results),
+        _repeat(record, config, results[0], has_tokenizer),
         _configuration(config),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _eligibility(record: dict[str, Any], result: dict[str, Any]) -> str:
+def _eligibility(record: dict[str, Any], results: list[dict[str, Any]]) -> str:
     if record["eligible"]:
         verdict = "Eligible: nothing that was measured breaks a rule."
     else:
@@ -36,14 +40,16 @@ def _eligibility(record: dict[str, Any], result: dict[str, Any]) -> str:
     lines = [verdict, *(f"- {reason}" for reason in record["eligibility_reasons"])]
     lines += [f"- Note: {note}" for note in record["notes"]]
     lines.append(f"- Track: {record['eligibility_track']}")
-    if "audit" in result:
-        lines.append(f"- Audit: {result['audit']['verdict']} ({result['audit']['mode']})")
+    for result in results:
+        if "audit" in result:
+            audit = f"{result['audit']['verdict']} ({result['audit']['mode']})"
+            lines.append(f"- Audit{_of_seed(result, results)}: {audit}")
     if record["control_val_bpb"] is not None:
         lines.append(f"- Without test-time training: {record['control_val_bpb']:.6f} BPB")
     return "\n".join(["## Eligibility", "", *lines])
 
 
-def _results(record: dict[str, Any], result: dict[str, Any]) -> str:
+def _results(record: dict[str, Any], results: list[dict[str, Any]]) -> str:
     rows = ["| seed | val_bpb | val_loss | bytes | steps | ms a step | evaluation s |"]
     rows.append("|---|---|---|---|---|---|---|")
     for seed, row in record["seed_results"].items():
@@ -58,7 +64,9 @@ def _results(record: dict[str, Any], result: dict[str, Any]) -> str:
     if record["val_bpb_std"] is not None:
         mean += f", standard deviation {record['val_bpb_std']:.6f}, n={len(record['seeds'])}"
     budgets = [
-        f"- {budget['name']}: {budget['charged_s']:.1f} s of {budget['limit_s']:.0f} s"
+        f"- {budget['name']}{_of_seed(result, results)}: {budget['charged_s']:.1f} s "
+        f"of {budget['limit_s']:.0f} s"
+        for result in results
         for budget in result["budgets"]
         if budget["limit_s"] is not None
     ]
@@ -69,14 +77,23 @@ def _results(record: dict[str, Any], result: dict[str, Any]) -> str:
     return "\n".join(["## Results", "", *rows, "", f"{mean}. {size}", "", *budgets])
 
 
+def _of_seed(result: dict[str, Any], results: list[dict[str, Any]]) -> str:
+    return f", seed {result['seed']}" if len(results) > 1 else ""
+
+
 def _number(value: float | int | None) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.1f}"
 
 
-def _repeat(record: dict[str, Any], config: dict[str, Any], has_tokenizer: bool) -> str:
-    seed, workers = record["seeds"][0], config["hardware"].get("num_workers") or 1
+def _repeat(
+    record: dict[str, Any], config: dict[str, Any], result: dict[str, Any], has_tokenizer: bool
+) -> str:
+    seed = record["seeds"][0]
+    # hardware=auto leaves the number open: a worker a GPU.
+    gpus = result["provenance"].get("gpus") or []
+    workers = config["hardware"].get("num_workers") or len(gpus) or 1
     tokenizer = (
         "`tokenizer/` is the one that the shards were made with."
         if has_tokenizer

@@ -11,9 +11,10 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pgolf.errors import UserError
-from pgolf.files import atomic_writer
+from pgolf.files import atomic_writer, explain_os_error
 from pgolf.report.differences import differing, flattened, labels
 from pgolf.report.folders import Failure, find_runs
 from pgolf.report.history import History
@@ -89,11 +90,8 @@ class Board:
             groups.setdefault(history.group, history)
         flat = {key: flattened(history.config) for key, history in groups.items()}
         names = differing(list(flat.values()))
-        titles = labels(
-            [_name(history) for history in groups.values()],
-            [_overrides(history) for history in groups.values()],
-            list(groups),
-        )
+        typed = [_overrides(history) for history in groups.values()]
+        titles = labels([_name(h) for h in groups.values()], typed, list(groups))
         return {
             "title": title,
             "limit": ARTIFACT_LIMIT_BYTES,
@@ -101,8 +99,13 @@ class Board:
             "tensors": self.tensors,
             "settings": names,
             "groups": {
-                key: {"label": label, "values": [flat[key].get(name) for name in names]}
-                for key, label in zip(groups, titles, strict=True)
+                key: {
+                    "label": label,
+                    "values": [flat[key].get(name) for name in names],
+                    # What the box filters by: each run has a seed of its own.
+                    "typed": " ".join(word for word in words if not word.startswith("seed=")),
+                }
+                for key, label, words in zip(groups, titles, typed, strict=True)
             },
         }
 
@@ -155,6 +158,10 @@ def write_board(places: Iterable[Path], output: Path, title: str | None = None) 
         names = ", ".join(map(str, board.places))
         raise UserError(f"no run in {names}: run folders have an events.jsonl or a result.json")
     page = _fitted(board, title or board.title(), output.resolve().parent)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_os_error(error, output) from error
     with atomic_writer(output, "w") as file:
         file.write(page)
     return output
@@ -175,8 +182,8 @@ def _fitted(board: Board, title: str, place: Path) -> str:
 
 
 def _link(folder: Path, place: Path) -> str:
-    """Relative, so that page and runs can be moved together."""
-    return Path(os.path.relpath(folder / "report.html", place)).as_posix()
+    """Relative, so that page and runs can be moved together; a name may have a # or a colon."""
+    return quote(Path(os.path.relpath(folder / "report.html", place)).as_posix())
 
 
 def render(data: dict[str, Any]) -> str:

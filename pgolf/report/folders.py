@@ -65,6 +65,8 @@ def _outcome(path: Path) -> tuple[Path | None, Failure | None] | None:
         outcome = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it is being written
         return None
+    if not isinstance(outcome, dict):
+        return None
     if "failed" in outcome:
         return None, (" ".join(outcome.get("overrides", [])), str(outcome["failed"]))
     folder = outcome.get("run_folder")

@@ -19,6 +19,7 @@ from pgolf.result import validate_result
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Of a `documents` event (pgolf.documents).
 DOCUMENTS = ("count", "edges", "counts", "quartiles")
+TENSOR = {"name", "encoded_bytes"}  # of a row of a `tensors` event
 
 
 class Curve:
@@ -111,9 +112,10 @@ class History:
     def _read_config(self) -> bool:
         try:
             text = (self.folder / "config.yaml").read_text(encoding="utf-8")
-            self.config = yaml.load(text, Loader=_Loader) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            self.config = {}
+            found = yaml.load(text, Loader=_Loader)
+        except (OSError, ValueError, yaml.YAMLError):
+            found = None
+        self.config = found if isinstance(found, dict) else {}
         if self.config:
             self.base = config_hash({k: v for k, v in self.config.items() if k != "ttt"})
             self.group = config_hash(self.config) if self.result is None else self.group
@@ -123,7 +125,7 @@ class History:
         try:
             result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
             validate_result(result)
-        except (OSError, ValueError, LookupError, TypeError, UserError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:
             self.result, self.broken = None, str(error)
             return True
         self.result, self.broken, self.group = result, "", result["config_hash"]
@@ -166,9 +168,9 @@ class History:
                 self.trained_nats = float(event["nats"])
         elif kind == "stage":
             self._take_stage(event)
-        elif kind == "tensors":
-            self.tensors = event.get("rows") or []
-        elif kind == "documents" and all(get(name) for name in DOCUMENTS):
+        elif kind == "tensors" and isinstance(get("rows"), list):
+            self.tensors = [row for row in event["rows"] if set(row) >= TENSOR]
+        elif kind == "documents" and all(map(get, DOCUMENTS)) and len(event["edges"]) > 1:
             self.documents = {name: event[name] for name in DOCUMENTS}
 
     def _take_stage(self, event: dict[str, Any]) -> None:

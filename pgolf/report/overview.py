@@ -63,6 +63,7 @@ def summary(history: History) -> Summary:
         "name": history.config.get("name") or history.folder.parent.name,
         "seed": history.config.get("seed") if result is None else result["seed"],
         "state": state_of(history),
+        "broken": history.broken,
         "stage": history.stage,
         "step": int(history.loss.columns[0][-1]) if len(history.loss) else None,
         "loss": history.loss.columns[3][-1] if len(history.loss) else None,
@@ -99,7 +100,7 @@ def print_runs(summaries: Sequence[Summary], to: Console) -> None:
         if state == "running" and row["stage"]:
             state = f"running: {words.stage_label(row['stage'])}"
         table.add_row(
-            row["run"],
+            Text(row["run"]),
             Text(str(row["name"])),
             "-" if row["seed"] is None else str(row["seed"]),
             "-" if row["bpb"] is None else words.bpb(row["bpb"]),

@@ -82,6 +82,7 @@ def _of_result(result: dict[str, Any]) -> Row:
         "seed": result["seed"],
         "bpb": {name: _round(score["bpb"]) for name, score in scores.items()},
         "control": None if result["control"] is None else _round(result["control"]["bpb"]),
+        "scored": (scores.get("final") or {}).get("bytes"),
         "eligible": verdict["eligible"],
         "track": verdict["track"],
         "why": [*verdict["reasons"], *verdict["notes"]],
@@ -93,14 +94,19 @@ def _of_result(result: dict[str, Any]) -> Row:
 
 def _method(history: History) -> str:
     """The option of test-time training, by its module; "" where that is not known."""
-    ttt = history.config.get("ttt") or {}
-    return ".".join(str(ttt.get("_target_", "")).split(".")[-2:-1])
+    return ".".join(str(_ttt(history).get("_target_", "")).split(".")[-2:-1])
 
 
 def _epochs(history: History) -> int | None:
     """Epochs of test-time training; 0 without any, None for methods that have no such setting."""
-    ttt = history.config.get("ttt") or {}
-    return int(ttt["epochs"]) if "epochs" in ttt else 0 if _method(history) == "none" else None
+    epochs = _ttt(history).get("epochs", 0 if _method(history) == "none" else None)
+    return epochs if isinstance(epochs, int) else None
+
+
+def _ttt(history: History) -> dict[str, Any]:
+    """The settings of test-time training; {} where the configuration has none."""
+    ttt = history.config.get("ttt")
+    return ttt if isinstance(ttt, dict) else {}
 
 
 def loss_columns(curve: Curve, points: int) -> Row | None:
@@ -119,7 +125,8 @@ def loss_columns(curve: Curve, points: int) -> Row | None:
     constant = math.isfinite(rate)
     return {
         "step": [_round(steps[i], 0) for i in kept],
-        "seconds": [_round(seconds[i], 1) for i in kept],
+        # A debug run's few seconds would all be the same tenths.
+        "seconds": [_round(seconds[i], 1 if seconds[-1] >= 20 else 3) for i in kept],
         "tokens": None if constant else [_round(tokens[i], 0) for i in kept],
         "rate": _round(rate, 3) if constant else None,
         "loss": [_round(losses[i], 4) for i in kept],

@@ -60,7 +60,12 @@ def load_run(folder: Path) -> RunData:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): start the run's command again") from error
-    validate_result(result)
+    try:
+        validate_result(result)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no result: start the run's command again") from error
     log, config = folder / "events.jsonl", folder / "config.yaml"
     events = list(read_events(log)) if log.exists() else []
     running = curve(events, "ttt_curve", "tokens", "bpb")
@@ -76,7 +81,7 @@ def load_run(folder: Path) -> RunData:
         ttt_gain=[(x, unadapted[x] - y) for x, y in running if x in unadapted],
         tokenizer=_last(events, "tokenizer"),
         tensors=(_last(events, "tensors") or {}).get("rows"),
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        config=config.read_text(encoding="utf-8", errors="replace") if config.exists() else "",
         audit=_audit(folder / "audit.json"),
         documents=_last(events, "documents"),
     )

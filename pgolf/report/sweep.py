@@ -36,8 +36,13 @@ def print_sweep(
     if results:
         parts.append(_jobs(results, losses, console))
         groups = by_configuration(results)
-        if any(len(group) > 1 for group in groups.values()):
+        if any(len(newest_of_seeds(group)) > 1 for group in groups.values()):
             parts.append(_means(groups, varying(results)))
+    texts = sorted({r["bpb"]["final"]["bytes"] for r in results if r["bpb"]["final"] is not None})
+    if len(texts) > 1:
+        sizes = "; ".join(f"{size:,}" for size in texts)
+        warning = f"scored on different texts ({sizes} bytes): do not compare their bits per byte"
+        parts.append(Text(warning, style="yellow"))
     if failed:
         parts.append(_failures(failed))
     spaced = [item for part in parts for item in (Text(""), part)]
@@ -56,6 +61,11 @@ def by_configuration(results: Sequence[Result]) -> dict[str, list[Result]]:
     for result in results:
         groups.setdefault(result["config_hash"], []).append(result)
     return groups
+
+
+def newest_of_seeds(group: Sequence[Result]) -> list[Result]:
+    """Of one configuration's results, one a seed: the same run again is no second sample."""
+    return list({r["seed"]: r for r in sorted(group, key=lambda r: r["run_id"])}.values())
 
 
 def _heading(results: Sequence[Result], failed: Sequence[tuple[str, str]]) -> Text:
@@ -130,7 +140,8 @@ def _means(groups: dict[str, list[Result]], shown: set[str]) -> Table:
     for name in ("seeds", "mean BPB", "std", "lowest", "highest"):
         table.add_column(name, justify="right", no_wrap=True)
     for group in groups.values():
-        values = [value for r in group if (value := words.final_bpb(r)) is not None]
+        finals = [words.final_bpb(result) for result in newest_of_seeds(group)]
+        values = [value for value in finals if value is not None]
         if not values:
             continue
         # Of one run there is no spread to state.

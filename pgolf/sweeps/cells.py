@@ -21,9 +21,8 @@ CODE = Path(__file__).resolve().parent.parent
 BLIND_KEYS = {"out_dir", "tracking", "sandbox"}
 BLIND_CODE = {
     *("commands", "report", "tracking", "sweeps", "sweep.py", "cli.py", "cache.py", "say.py"),
-    *("sandbox", "bundle", "upstream", "script.py", "script_main.py", "script_parts.py"),
-    *("submission.py", "pipeline.py", "launchers.py", "workers.py", "agent.py", "provenance.py"),
-    "progress.py",
+    *("sandbox", "bundle", "upstream", "pack", "pipeline.py", "launchers.py", "workers.py"),
+    *("agent.py", "provenance.py", "progress.py"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from pgolf.tracking.wandb_process import QUIET
 from pgolf.tracking.wandb_resume import folders_of, run_id_of
 
 PROBE_TIMEOUT_S = 8.0
-MARK = ".pgolf-synced"  # in the offline run's folder; names the server
+MARK = ".pgolf-synced"  # in the offline run's folder; names the servers that have it
+# How a line of wandb begins that tells of a fault; the word alone may be part of a run's name.
+ERROR = re.compile(r"(wandb: )?(\[[^\]]*\] )?ERROR\b", re.IGNORECASE)
 OFFLINE = "wandb/offline-run-*"
 
 
@@ -42,7 +45,7 @@ def is_finished(offline: Path) -> bool:
 def is_sent(offline: Path, server: str) -> bool:
     """Whether it has been sent to this server."""
     mark = offline / MARK
-    return mark.is_file() and mark.read_text(encoding="utf-8").strip() == server
+    return mark.is_file() and server in mark.read_text(encoding="utf-8").split()
 
 
 def usable_account() -> Account:
@@ -91,8 +94,11 @@ def send(offline: Path, account: Account, timeout_s: float) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return f"no end within {timeout_s:g} s"
-    if done.returncode != 0 or "ERROR" in done.stdout.upper():
-        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        return lines[-1] if lines else f"wandb sync ended with code {done.returncode}"
-    (offline / MARK).write_text(f"{account.url}\n", encoding="utf-8")
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR.match(line)]
+    if done.returncode != 0 or errors:
+        ended = f"wandb sync ended with code {done.returncode}"
+        return next(reversed(errors or lines), ended)
+    with open(offline / MARK, "a", encoding="utf-8") as file:
+        file.write(f"{account.url}\n")
     return None

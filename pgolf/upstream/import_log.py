@@ -20,11 +20,10 @@ from pgolf.audit.records.log import Log, Scored, charged_phases, parse_log
 from pgolf.errors import UserError
 from pgolf.files import atomic_writer, sha256_file, sha256_json, write_json
 from pgolf.new_folder import check_new, write_whole
-from pgolf.result import TRACK_ADAPTIVE, TRACK_FIXED, Eligibility, build_result
+from pgolf.result import BUDGET_LIMIT_S, TRACK_ADAPTIVE, TRACK_FIXED, Eligibility, build_result
 
 MAX_LOG_BYTES = 2**26
 LN2 = math.log(2.0)
-LIMIT_S = 600.0
 NOT_AUDITED = (
     "Imported from a published log: the numbers are the log's own, nothing was measured or audited "
     "here."
@@ -130,8 +129,8 @@ def result_of(
         artifact={"model_bytes": model, "code_bytes": code},
         seconds=seconds,
         budget_of=budget_of,
-        limits_s={"train": LIMIT_S, "evaluate": LIMIT_S},
-        eligibility=Eligibility(False, _track(final), [NOT_AUDITED], notes[1:]),
+        limits_s={"train": BUDGET_LIMIT_S, "evaluate": BUDGET_LIMIT_S},
+        eligibility=Eligibility(False, _track(log, final), [NOT_AUDITED], notes[1:]),
         provenance={
             "time": time.isoformat(timespec="seconds"),
             "imported": {"file": str(file.resolve()), "sha256": sha256_file(file)},
@@ -212,7 +211,7 @@ def _sizes(log: Log, file: Path) -> tuple[int, int]:
     Raises:
         UserError: there is none.
     """
-    code = log.size(r"code") or 0
+    code = log.size(r"(?<![a-z])code(?![a-z])") or 0  # not "BrotliCodec"
     total = log.size(r"total", r"submission") or log.size(r"total")
     if total is not None and total >= code:
         return total - code, code
@@ -222,7 +221,9 @@ def _sizes(log: Log, file: Path) -> tuple[int, int]:
     return model, code
 
 
-def _track(final: Scored) -> str:
+def _track(log: Log, final: Scored) -> str:
+    if any(score.name == "control" for score in log.scores):  # of pgolf's scripts that adapt then
+        return TRACK_ADAPTIVE
     adapts = re.search(r"(?<!pre.quant.)(?:ttt|lora|slot)", final.name, re.I)
     return TRACK_ADAPTIVE if adapts and "prequant" not in final.name.lower() else TRACK_FIXED
 

@@ -22,6 +22,7 @@ from pgolf.new_folder import check_new, write_whole
 from pgolf.protocols import Tokenizer
 from pgolf.quant.codes import Codes, IntTensor
 from pgolf.shipped import write_code
+from pgolf.tokenizer.base import vocab_size_of
 from pgolf.tokenizer.store import open_tokenizer
 from pgolf.upstream.weights import Published, read_weights
 
@@ -176,7 +177,7 @@ def named_tokenizer(config: Config, path: Path) -> Tokenizer:
         return open_tokenizer(path)
     if "path" not in config["tokenizer"]:
         raise UserError(f"{path}: this configuration's tokenizer has no model file")
-    node = {**config["tokenizer"], "path": str(path)}
+    node = {**config["tokenizer"], "path": str(path), "vocab_size": vocab_size_of(str(path))}
     tokenizer: Tokenizer = instantiate(node)
     tokenizer.check()
     tokenizer.fit(())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from pgolf.config import changed, check, check_world, compose, resolve, scale_keys
+from pgolf.config import changed, check, check_world, compose, load_config, resolve, scale_keys
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
 from tests.config.parts import PARTS, config_with
@@ -174,3 +175,18 @@ def test_a_finished_run_moves_to_other_hardware() -> None:
     assert run["hardware"]["device"] == "cuda"
     with pytest.raises(UserError, match="hardware=gpu: expected one of auto, cpu"):
         changed(run, ["hardware=gpu"], ("hardware",))
+
+
+def test_a_value_that_is_no_yaml_is_named() -> None:
+    with pytest.raises(UserError, match=r"eval\.stride=\["):
+        changed(compose(["debug=cpu"]), ["eval.stride=["], ("eval",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{[", "damaged"), (b"\xff\xfe", "damaged"), (b"", "empty"), (b"- 1\n", "no configuration")],
+)
+def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"config\.yaml: .*{message}"):
+        load_config(tmp_path)

@@ -63,7 +63,8 @@ def repeat(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     seed = run.result["seed"]
-    log = (folder / f"train_seed{seed}.log").read_text()
+    [file] = folder.glob("*.log")
+    log = file.read_text()
     artifact = folder / f"out_seed{seed}/pack/artifact/model.pgolf"
     # torchrun's own lines are no part of the log.
     assert all(line in done.stdout for line in log.splitlines())
@@ -72,6 +73,7 @@ def repeat(
         "scores": {m[1]: float(m[2]) for m in SCORE.finditer(log)},
         "artifact": sha256_file(artifact) if artifact.is_file() else None,
         "log": log,
+        "file": file.name,
     }  # fmt: skip
 
 
@@ -138,6 +140,7 @@ def test_the_script_scores_the_artifact_that_was_shipped(
     again = repeat(workspace, script, tmp_path / "again", run, "--evaluate", shipped)
     bpb = run.result["bpb"]
     assert again["losses"] == [] and again["artifact"] is None
+    assert again["file"] == f"evaluate_seed{run.result['seed']}.log"
     assert again["scores"]["quantized"] == bpb["quantized"]["bpb"]
     assert again["scores"]["final_exact"] == bpb["final"]["bpb"]
 
@@ -173,6 +176,15 @@ def test_what_a_configuration_does_not_use_is_not_in_its_script(workspace: Works
         assert word not in plain, word
     assert "class Ledger" in script("ttt=score_first")
     assert "triton.jit" in script("hardware.device=auto", "hardware.kernels=auto")
+
+
+def test_what_a_wrapped_script_unpacks_itself_with_is_required() -> None:
+    config = compose(["debug=cpu", "tracking=none", "codec=lzma"])
+    for wrapped in (None, "brotli"):
+        made = make_script(
+            config, label="eligible", tokenizer_fingerprint="0", code_bytes=0, wrapped=wrapped
+        )
+        assert ("brotli" in made.external) == (wrapped == "brotli")
 
 
 @pytest.mark.parametrize("kernels", ["plain", "fused", "auto"])

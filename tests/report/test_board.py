@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pgolf.errors import UserError
+from pgolf.provenance import config_hash
 from pgolf.report import board
 from pgolf.report.board import Board, write_board
 from tests.report.browser import needs_chromium, show
@@ -155,6 +158,67 @@ def test_a_screenshot_is_not_blank(tmp_path, width):
     picture = tmp_path / "page.png"
     assert show(page.as_uri(), tmp_path / "profile", width, picture).complaints == []
     assert picture.stat().st_size > 50_000  # a blank page of this size has less than 10,000
+
+
+@needs_chromium
+def test_what_is_drawn_again_keeps_focus_cursor_and_what_is_open(tmp_path):
+    """As on a live page; a seed that ran twice, of which one was stopped, counts once."""
+    sweep = make_sweep(tmp_path / "sweep")
+    again = make_run(sweep / "a-stopped", seed=42, epochs=21)
+    (again / "config.yaml").write_text((sweep / "e21-s42" / "config.yaml").read_text())
+    (again / "overrides.txt").write_text("ttt.epochs=21\nscale=nano\n")
+    (again / "result.json").unlink()
+    config = yaml.safe_load((again / "config.yaml").read_text())
+    for run in sweep.glob("e21-*"):
+        made = {**json.loads((run / "result.json").read_text()), "config_hash": config_hash(config)}
+        (run / "result.json").write_text(json.dumps(made))
+    page = write_board([sweep], tmp_path / "out.html")
+    frame = tmp_path / "frame.html"
+    frame.write_text(f"""<!doctype html><link rel="icon" href="data:,">
+<iframe src="{page.name}" width="1200" height="900"></iframe><pre id="seen"></pre><script>
+const wait = () => new Promise(done => setTimeout(done, 300));
+onload = async () => {{
+  await wait();
+  const inside = document.querySelector('iframe').contentDocument, seen = [];
+  const label = e => e && (e.getAttribute('aria-label') || e.textContent);
+  seen.push(inside.querySelector('tbody tr').textContent);
+  inside.querySelector('details summary').click();
+  await wait();
+  const chart = inside.querySelector('svg.chart[tabindex]');
+  chart.focus();
+  chart.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'End' }}));
+  const query = inside.getElementById('query');
+  query.value = 'scale=nano'; query.dispatchEvent(new Event('input'));
+  await wait();
+  seen.push(inside.querySelector('header [role=status]').textContent);
+  seen.push(inside.querySelector('details').open);
+  seen.push(label(inside.activeElement).slice(0, 13));
+  seen.push(inside.querySelector('.readout').textContent.slice(0, 10));
+  document.getElementById('seen').textContent = seen.join('|');
+}};
+</script>""")
+    shown = show(frame.as_uri(), tmp_path / "profile", extra=("--allow-file-access-from-files",))
+    assert shown.complaints == []
+    seen = re.search(r'id="seen">(.*?)</pre>', shown.html)
+    assert seen is not None
+    row, count, is_open, focus, readout = seen[1].split("|")
+    # Three seeds, mean and deviation as without the stopped run.
+    assert "3 seeds" in row and "1.8477" in row and "0.0010" in row and "stopped" in row
+    assert count == "7 of 7 runs, 2 configurations"
+    assert is_open == "true" and focus == "Training loss" and readout == "steps 300:"
+
+
+@needs_chromium
+def test_scores_of_different_texts_are_said_not_to_compare(tmp_path):
+    sweep = make_sweep(tmp_path / "sweep")
+    path = sweep / "e5-s42" / "result.json"
+    result = json.loads(path.read_text())
+    score = result["bpb"]["final"]
+    result["bpb"]["final"] = {**score, "bytes": 1000, "nats": score["bpb"] * 1000 * math.log(2.0)}
+    path.write_text(json.dumps(result))
+    page = write_board([sweep], tmp_path / "out.html")
+    shown = show(page.as_uri(), tmp_path / "profile")
+    assert re.search(r"Scored on different texts \(1,204,311; 1,000 bytes\)", shown.html)
 
 
 @needs_chromium

@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 
 from pgolf.cli import main
+from pgolf.commands.output import show_table
 from pgolf.report.overview import LEVELS, PLAIN_LEVELS, age, means, sparkline
 from tests.report.fixtures import make_run
 
@@ -57,6 +58,41 @@ def test_compare_of_a_folder_shows_finished_runs_with_sparklines(folder, capsys)
     assert "no result.json" in capsys.readouterr().err
 
 
+def test_one_broken_result_of_a_folder_is_named_and_the_others_are_compared(folder, capsys):
+    broken = folder / "nano" / "run-42"
+    (broken / "result.json").write_text('{"schema": 0}')
+    assert main(["compare", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "1 of 2 jobs finished, 1 failed" in text and "has schema 0" in text and "1.8467" in text
+    assert main(["runs", str(folder)]) == 0
+    assert f"broken: {broken}: result.json has schema 0" in capsys.readouterr().out
+    tested = ["compare", str(folder / "nano" / "run-1337"), "--against", str(broken)]
+    for command in (["compare", str(broken)], ["report", str(broken)], tested):
+        assert main(command) == 2
+        assert f"{broken}: result.json has schema 0" in capsys.readouterr().err
+
+
+def test_brackets_in_names_are_no_markup(tmp_path, capsys):
+    run = make_run(tmp_path / "[bold]x" / "[red]a", seed=1)
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "run_id": "[red]a"}))
+    for command in (["runs", str(tmp_path)], ["compare", str(run), "--against", "1.9"]):
+        assert main(command) == 0
+        assert "[red]a" in capsys.readouterr().out
+    show_table([{"key": "[/red]a"}])
+    assert "[/red]a" in capsys.readouterr().out
+
+
+def test_a_page_is_written_into_a_new_folder_and_its_links_are_addresses(tmp_path):
+    run = make_run(tmp_path / "a#b?100%:c d")
+    (run / "report.html").write_text("")
+    output = tmp_path / "new" / "page.html"
+    assert main(["report", str(run), "--output", str(output)]) == 0
+    assert '"report":"../a%23b%3F100%25%3Ac%20d/report.html"' in output.read_text("utf-8")
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(run), "--output", str(tmp_path / "file" / "page.html")]) == 2
+
+
 def test_report_of_one_run_and_of_many(folder, capsys, tmp_path):
     run = folder / "nano" / "run-42"
     assert main(["report", str(run), "--json"]) == 0
@@ -95,3 +131,13 @@ def test_dashboard_says_where_it_is_and_ends_at_ctrl_c(folder):
             assert server.wait(10) == 0
         finally:
             server.kill()
+
+
+def test_runs_without_a_usable_configuration_are_compared(folder, capsys):
+    sides = [folder / "nano" / "run-1337", folder / "nano" / "run-42"]
+    for index, run in enumerate(sides):
+        (run / "config.yaml").write_text("- 1\n" if index else "a: [b")
+        result = json.loads((run / "result.json").read_text())
+        (run / "result.json").write_text(json.dumps({**result, "config_hash": f"{index}"}))
+    assert main(["compare", *map(str, sides), "--against", "1.9"]) == 0
+    assert "mean of 2" in capsys.readouterr().out

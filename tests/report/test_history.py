@@ -11,6 +11,9 @@ from pgolf.report.differences import differing, flattened, labels
 from pgolf.report.downsample import lttb
 from pgolf.report.folders import find_runs
 from pgolf.report.history import History, read_run
+from pgolf.report.overview import summary
+from pgolf.report.rows import run_row
+from pgolf.report.rundata import load_run
 from pgolf.report.words import stage_label
 from tests.report.fixtures import make_result, make_run
 
@@ -122,3 +125,39 @@ def test_the_group_of_a_finished_run_is_its_results(tmp_path):
     history = read_run(make_run(tmp_path / "run", seed=42))
     assert history.group == make_result(seed=42)["config_hash"] and history.result is not None
     assert history.seconds["train"] == 78.41 and history.scores["final"] == pytest.approx(1.8467)
+
+
+@pytest.mark.parametrize(
+    "config", ["- 1\n", "hello", "a: [b", "ttt: none\n", "ttt: {epochs: null}\n", b"\xff\xfe\x00"]
+)
+def test_a_run_with_any_configuration_is_shown(tmp_path, config):
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_bytes(config if isinstance(config, bytes) else config.encode())
+    history = read_run(run)
+    row = run_row(history, 20)
+    assert row["state"] == summary(history)["state"] == "finished" and row["epochs"] is None
+    assert load_run(run).result["seed"] == 1337
+
+
+def test_events_of_another_shape_are_passed_over(tmp_path):
+    run = make_run(tmp_path / "run")
+    documents = {"event": "documents", "count": 1, "edges": [1], "counts": [1], "quartiles": [1]}
+    tensors = [{"event": "tensors", "rows": rows} for rows in ([{}], 5)]
+    with (run / "events.jsonl").open("a") as file:
+        file.writelines(json.dumps(e) + "\n" for e in ([1], None, documents, *tensors))
+    row = run_row(read_run(run), 20)
+    assert row["tensors"] == [] and row["documents"] is None and row["bpb"]["final"]
+    assert [e for e in load_run(run).loss_by_step if e[0] == 300]
+
+
+def test_seconds_of_a_short_run_keep_their_digits(tmp_path):
+    (tmp_path / "events.jsonl").write_text(
+        "".join(line(step=n, elapsed_s=0.042 * n, **{"train/loss": 5.0 - n}) for n in (1, 2))
+    )
+    assert run_row(read_run(tmp_path), 20)["loss"]["seconds"] == [0.042, 0.084]
+
+
+def test_an_outcome_of_another_shape_is_no_job(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "outcome.json").write_text("[1]")
+    assert find_runs([tmp_path]) == ([], [])

@@ -82,6 +82,23 @@ def test_sweep_means_are_over_seeds_of_one_configuration():
     assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text
 
 
+def test_the_same_run_again_is_no_second_seed():
+    results = sweep_results()[::2]  # without epochs
+    older = {**results[0], "run_id": "20261123-000000-1", "bpb": {**results[0]["bpb"]}}
+    older["bpb"]["final"] = {**results[0]["bpb"]["final"], "bpb": 9.0}
+    text = printed(print_sweep, [*results, older], [])
+    assert re.search(r"recurrent3-nano +3 +1\.84970 +0\.00300 +1\.8467 +1\.8527", text)
+    assert "seeds" not in printed(print_sweep, [results[0], older], [])  # one seed has no mean
+
+
+def test_scores_of_different_texts_are_said_not_to_compare():
+    results = sweep_results()
+    assert "different texts" not in printed(print_sweep, results, [])
+    results[0]["bpb"]["final"]["bytes"] = 1000
+    text = printed(print_sweep, results, [])
+    assert "scored on different texts (1,000; 1,204,311 bytes)" in text
+
+
 def test_sweep_shows_each_job_and_names_failures_last():
     results = sweep_results()
     failed = [("seed=1 data.path='[/b]x'", "stage ttt: [bold]no[/bold] memory\n  log: a/log.txt")]

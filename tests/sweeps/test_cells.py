@@ -37,6 +37,11 @@ def test_the_key_covers_configuration_seed_text_and_code(
     assert key(path) != first
 
 
+def test_code_that_does_not_count_is_there() -> None:
+    missing = [n for n in cells_module.BLIND_CODE if not (cells_module.CODE / n).exists()]
+    assert not missing
+
+
 def test_a_cell_is_done_as_long_as_its_run_has_a_result(tmp_path: Path) -> None:
     cells, folder = Cells(tmp_path), make_run(tmp_path / "run")
     assert cells.find("k") is None
@@ -118,3 +123,16 @@ def test_jobs_are_read_in_their_order_and_the_silent_one_is_named(tmp_path: Path
     assert found.folders == [run, run] and found.skipped == 1
     assert [name for name, _ in found.failed] == ["1", "bits=9"]
     assert found.retried == [("seed=7", "killed")]
+
+
+def test_a_result_that_is_gone_is_named_and_the_others_are_shown(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, seed=7) for name in ("kept", "gone")]
+    for number, run in enumerate(runs):
+        job = tmp_path / "sweep" / str(number)
+        job.mkdir(parents=True)
+        outcome = {"overrides": [f"seed={number}"], "run_folder": str(run)}
+        (job / sweep.OUTCOME).write_text(json.dumps(outcome))
+    (runs[1] / "result.json").unlink()
+    found = sweep.read_outcomes(tmp_path / "sweep")
+    assert found.folders == runs[:1] and len(found.results) == 1
+    assert found.failed[0][0] == "seed=1" and "cannot be read any more" in found.failed[0][1]

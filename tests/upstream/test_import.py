@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pgolf.artifact import build_model, read_artifact
+from pgolf.cli import main
 from pgolf.data.shards import shard_writer
 from pgolf.errors import UserError
 from pgolf.evaluate_folder import evaluate_on
@@ -147,6 +148,22 @@ def test_shards_of_another_tokenizer_are_refused(imported: Path, tmp_path: Path)
         writer.append(np.full(len(b"".join(t.encode() for t in TEXTS)) + 3, 300, np.uint16))
     with pytest.raises(UserError, match=r"tokenizer\.path|BOS"):
         evaluate_on(imported, other, [], tmp_path / "cache")
+
+
+def test_an_artifact_alone_asks_for_shards(
+    imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (imported, imported / "artifact", imported / "artifact" / "model.pgolf"):
+        assert main(["evaluate", str(place)]) == 2
+        assert "--data SHARDS" in capsys.readouterr().err
+
+
+def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
+    overrides = ["debug=cpu", "tokenizer=sp"]
+    file = write(tmp_path / "x.ptz", content(some_codes(overrides)))
+    model = require_reference() / "tokenizers" / "fineweb_1024_bpe.model"
+    with pytest.raises(UserError, match=r"has 1024 ids, the model in .* 512"):
+        import_weights(file, tmp_path / "f", experiment="v15", overrides=overrides, tokenizer=model)
 
 
 @pytest.mark.slow

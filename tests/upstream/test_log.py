@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from pgolf.audit.samples import read_side
+from pgolf.cli import main
 from pgolf.errors import UserError
+from pgolf.pack.published_log import event_line, final_line, size_lines
 from pgolf.report.history import read_run
 from pgolf.report.overview import summary
 from pgolf.report.page import write_report
 from pgolf.report.rundata import load_run
-from pgolf.result import validate_result
+from pgolf.result import TRACK_ADAPTIVE, validate_result
 from pgolf.upstream.import_log import import_log
 
 TOKENS, BYTES = 47_851_520, 151_074_309
@@ -143,3 +145,44 @@ def test_other_ways_to_say_it(tmp_path: Path) -> None:
         import_log(file, tmp_path / "counted", None)
     with pytest.raises(UserError, match=r"gone.log: cannot be read"):
         import_log(tmp_path / "gone.log", tmp_path / "x", None)
+
+
+def test_a_packed_scripts_log_has_its_own_sizes_and_track(tmp_path: Path) -> None:
+    """No code is in a BrotliCodec; a score beside one without adapting has adapted."""
+    kept = [line for line in lines(42, 1.07, 15_996_195) if "ubmission" not in line]
+    kept = [line for line in kept if not line.startswith(("Serialized", "Code"))]
+    kept += size_lines("BrotliCodec", 15_900_000, 20_000)
+    for name, bpb in (("control", 1.08), ("final", 1.07)):
+        kept.append(event_line("score", {"name": name, **scored_as(bpb)}, None))
+    kept.append(final_line({**scored_as(1.07), "seconds": 9.0}))
+    file = tmp_path / "train_seed42.log"
+    file.write_text("\n".join(kept) + "\n")
+    import_log(file, tmp_path / "run", None)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["artifact"]["model_bytes"], result["artifact"]["code_bytes"]) == (
+        15_900_000,
+        20_000,
+    )
+    assert result["bpb"]["final"]["bpb"] == 1.07
+    assert result["eligibility"]["track"] == TRACK_ADAPTIVE
+
+
+def scored_as(bpb: float) -> dict[str, Any]:
+    nats = bpb * math.log(2) * BYTES / TOKENS
+    return {"nats_per_token": nats, "bpb": bpb, "tokens": TOKENS, "bytes": BYTES}
+
+
+def test_commands_say_what_an_imported_log_lacks(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(runs[0])]) == 2
+    assert "it is an imported log" in capsys.readouterr().err
+    log = str(write(tmp_path / "again", 42))
+    words = ["import", log, "-o", str(tmp_path / "x")]
+    for wrong in (["--tokenizer", "bytes.model"], ["scale.num_loops=1"]):
+        assert main([*words, *wrong]) == 2
+        assert "overrides and --tokenizer are of weights" in capsys.readouterr().err
+    words[1] = "final_model.pt"
+    assert main([*words, "--val-tokens", "3"]) == 2
+    assert "--val-tokens is of logs" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -13,8 +13,8 @@ from pgolf.audit.finding import FAIL, PASS, UNDECIDED, Finding
 from pgolf.audit.records.folder import Code, Records
 from pgolf.audit.records.log import Log, charged_phases
 from pgolf.audit.records.unpack import unpack
+from pgolf.result import BUDGET_LIMIT_S
 
-LIMIT_S = 600.0
 # Settings that may differ between the seeds of one configuration.
 SEED_SETTINGS = re.compile(
     r"seed|.*(?:run_id|path|dir|file|files|logfile|_id|rank|device|name|resume.*)$"
@@ -36,16 +36,16 @@ def meter(records: Records) -> Finding:
                 "after_the_clock": {w: {"line": n, "seconds": s} for w, (n, s) in rest.items()},
             }
             # The clock is read after a step: a run may end one step late.
-            if spent > LIMIT_S + (log.step_ms or 0.0) / 1e3:
+            if spent > BUDGET_LIMIT_S + (log.step_ms or 0.0) / 1e3:
                 over.append(_over_training(log, train, rest, spent))
         evaluate = _eval_seconds(log)
         if evaluate is not None:
             seen.setdefault(log.name, {})["evaluate_s"] = evaluate[1]
-            if evaluate[1] > LIMIT_S:
+            if evaluate[1] > BUDGET_LIMIT_S:
                 over.append(f"{log.name} line {evaluate[0]}: evaluation took {evaluate[1]:.1f} s")
     if over:
         more = f"; {len(over) - 1} more like it" if len(over) > 1 else ""
-        said = f"{over[0]}, the limit is {LIMIT_S:.0f} s{more}."
+        said = f"{over[0]}, the limit is {BUDGET_LIMIT_S:.0f} s{more}."
         return Finding("METER", FAIL, said, seen | {"over": over})
     timed = [row for row in seen.values() if "train_s" in row]
     if not timed:

@@ -193,6 +193,7 @@ function stageMeans(one) {
       const row = found.get(stage) || { stage, budget, values: [], reused: true };
       row.values.push(value);
       row.reused = row.reused && reused;
+      row.budget = row.budget || budget;  // only a finished run tells it
       found.set(stage, row);
     }
   }
@@ -202,7 +203,7 @@ function stageMeans(one) {
 const total = rows => rows.reduce((all, row) => all + row.seconds, 0);
 
 function secondsBar(one, longest) {
-  const rows = stageMeans(one), seen = {};
+  const rows = stageMeans(one), seen = {}, limits = Object.assign({}, ...one.runs.map(run => run.limits));
   const parts = rows.map(row => {
     const index = seen[row.budget] = (seen[row.budget] ?? -1) + 1;
     const text = `${row.stage}: ${fixed(row.seconds, 1)} s`
@@ -212,7 +213,7 @@ function secondsBar(one, longest) {
   });
   const paid = ['train', 'evaluate'].filter(name => rows.some(row => row.budget === name)).map(name => {
     const used = total(rows.filter(row => row.budget === name));
-    const limit = (one.runs[0].limits || {})[name];
+    const limit = limits[name];
     const over = limit && used > limit;
     return h('span', { class: over ? 'over' : '' }, `${name} ${fixed(used, 1)}`
       + `${limit ? ` of ${whole(limit)} s${over ? ', over the limit' : ''}` : ' s'}`);
@@ -221,8 +222,8 @@ function secondsBar(one, longest) {
     .map(row => `${row.stage} ${fixed(row.seconds, 1)}`).join(', ');
   return h('div', { class: 'seconds' },
     h('div', { class: 'title' }, h('span', {}, swatch(one), one.label), h('span', { class: 'paid' }, paid)),
-    h('div', { class: 'bar', role: 'img', 'aria-label': `${one.label}: ${largest} seconds` }, parts),
-    h('div', { class: 'muted small' }, `longest: ${largest} s`));
+    h('div', { class: 'bar', role: 'img', 'aria-label': `${one.label}: ${largest || 'no'} seconds` }, parts),
+    h('div', { class: 'muted small' }, rows.length ? `longest: ${largest} s` : 'no stage is done yet'));
 }
 
 const swatch = one => h('i', { class: 'swatch', style: `background:${one.colour}` });

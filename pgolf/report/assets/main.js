@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById('data').textContent);
 const SERIES = 8;
 const state = {
   sort: 'bpb', down: false, query: '', show: 'all', seeds: true, axis: 'step', part: 'late', tensors: '', all: false,
-  chosen: new Set(), open: new Set(), theme: '',
+  chosen: new Set(), open: new Set(), failed: false, theme: '',
 };
 const FILTERS = [
   ['all', 'all runs', () => true],
@@ -87,19 +87,23 @@ function aboutPicked(picked, entries) {
     : chosen ? 'The charts show what is chosen:'
       : entries.length > SERIES ? `The charts show the first ${SERIES} rows; choose others by their boxes:`
         : 'The charts show:';
+  // Bits per byte of other texts are other numbers.
+  const texts = [...new Set(picked.flatMap(one => one.runs.map(run => run.scored)).filter(isNumber))];
   return [h('span', { class: 'muted' }, text),
     picked.map(one => h('span', { class: 'chip' }, swatch(one), one.label)),
     chosen ? h('button', { 'data-focus': 'none', onclick: () => change({ chosen: new Set() }) },
-      'Choose none') : null].flat();
+      'Choose none') : null,
+    texts.length > 1 ? h('b', { class: 'over', role: 'status' },
+      `Scored on different texts (${texts.map(whole).join('; ')} bytes): do not compare their bits per byte.`) : null].flat();
 }
 
 function render() {
-  const focused = document.activeElement && document.activeElement.dataset.focus;
+  const focused = focusName(document.activeElement);
   const scrolls = new Map([...document.querySelectorAll('.scroll')].map(e =>
     [e.getAttribute('aria-label'), [e.scrollLeft, e.scrollTop]]));
   const entries = visibleEntries(), picked = pick(entries);
   const byId = new Map(data.rows.map(run => [run.id, run]));
-  const runs = entries.reduce((sum, one) => sum + one.runs.length, 0);
+  const runs = entries.reduce((sum, one) => sum + one.members.length, 0);
   areas.count.textContent = `${runs} of ${data.rows.length} runs`
     + (state.seeds ? `, ${entries.length} configuration${entries.length === 1 ? '' : 's'}` : '');
   areas.table.replaceChildren(...leaderboard(entries, state,
@@ -125,16 +129,23 @@ function render() {
     const [left, top] = scrolls.get(e.getAttribute('aria-label')) || [0, 0];
     if (left || top) e.scrollTo(left, top);
   }
-  if (focused) {
-    const again = document.querySelector(`[data-focus="${CSS.escape(focused)}"]`);
-    if (again) again.focus({ preventScroll: true });
-  }
+  refocus(focused);
+  queueMicrotask(() => refocus(focused));  // charts are drawn later than their cards
+}
+
+// What was reached by keyboard is made anew with the rest: these find it again.
+const focusName = e => e && (e.dataset.focus || (e.hasAttribute('tabindex') && e.getAttribute('aria-label')));
+
+function refocus(name) {
+  if (!name || focusName(document.activeElement) === name) return;
+  const again = [...document.querySelectorAll('[data-focus],[tabindex]')].find(e => focusName(e) === name);
+  if (again) again.focus({ preventScroll: true });
 }
 
 function failures() {
   if (!data.failed.length) return [];
-  return [h('details', { class: 'card whole' },
-    h('summary', {}, `${data.failed.length} failed job${data.failed.length > 1 ? 's' : ''}`),
+  return [h('details', { class: 'card whole', open: state.failed, ontoggle: e => { state.failed = e.target.open; } },
+    h('summary', { 'data-focus': 'failed' }, `${data.failed.length} failed job${data.failed.length > 1 ? 's' : ''}`),
     h('ul', {}, data.failed.map(([job, reason]) => h('li', {}, h('b', {}, job), `: ${reason}`))))];
 }
 

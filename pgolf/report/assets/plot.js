@@ -57,14 +57,18 @@ function plot(host, options) {
   redraw();
 }
 
+// Where each chart's cursor is: a chart that is drawn again keeps it.
+const cursors = new Map();
+
 // Lines' values at one place: where the pointer is, or a step of the arrow keys further.
-function addReadout(host, picture, { px, low, high, height }, { series, x }) {
+function addReadout(host, picture, { px, low, high, height }, { series, x, label }) {
   const lines = series.filter(one => one.line && one.line.length > 1);
   const cursor = s('line', { class: 'cursor', y1: MARGIN.top, y2: height - MARGIN.bottom, visibility: 'hidden' });
   const text = h('div', { class: 'readout small', 'aria-live': 'polite' });
   let at = high;
   const move = value => {
     at = Math.min(high, Math.max(low, value));
+    cursors.set(label, at);
     fill(cursor, { x1: px(at), x2: px(at), visibility: 'visible' }, []);
     const here = lines.filter(({ line }) => at >= line[0][0] && at <= line[line.length - 1][0]);
     text.replaceChildren(h('span', {}, `${x.title} ${short(Math.round(at))}:`), ...here.map(one =>
@@ -83,6 +87,7 @@ function addReadout(host, picture, { px, low, high, height }, { series, x }) {
       e.preventDefault();
       move(at + keys[e.key] * (high - low));
     } }, []);
+  if (cursors.has(label)) move(cursors.get(label));
 }
 
 function drawing(width, { series, x, y, marks = [], label }) {

@@ -21,34 +21,45 @@ function deviation(values) {
 const spent = run => run.seconds.reduce((all, [, value, , reused]) => all + (reused ? 0 : value), 0);
 const size = run => (run.bytes ? run.bytes.total_bytes : null);
 
+// A run and the same again, of one seed, count once: the newest that is finished, or else the newest.
+function newestOfSeeds(runs) {
+  const found = new Map();
+  const order = (a, b) => (a.state === 'finished') - (b.state === 'finished') || a.time - b.time;
+  for (const run of runs) {
+    if (!found.has(run.seed) || order(run, found.get(run.seed)) >= 0) found.set(run.seed, run);
+  }
+  return [...found.values()];
+}
+
 // Seeds of one configuration together, or each run by itself.
 function makeEntries(runs, groups, bySeed) {
   if (!bySeed) {
-    return runs.map(run => entry(run.id, `${groups[run.group].label}, seed ${run.seed}`, [run]));
+    return runs.map(run => entry(run.id, `${groups[run.group].label}, seed ${run.seed}`, [run], groups));
   }
   const found = new Map();
   for (const run of runs) {
     if (!found.has(run.group)) found.set(run.group, []);
     found.get(run.group).push(run);
   }
-  return [...found].map(([key, members]) => entry(key, groups[key].label, members));
+  return [...found].map(([key, members]) => entry(key, groups[key].label, members, groups));
 }
 
-function entry(key, label, runs) {
+// `runs` are those that count, `members` all of them.
+function entry(key, label, members, groups) {
+  const runs = newestOfSeeds(members), done = runs.filter(run => run.state === 'finished');
   const finals = runs.map(run => run.bpb.final);
   const judged = runs.filter(run => run.eligible !== undefined);
   const stages = Object.fromEntries(STAGES.map(name => [name, mean(runs.map(r => r.bpb[name]))]));
   return {
-    key, label, runs, stages,
+    key, label, runs, members, stages,
     bpb: mean(finals),
     std: deviation(finals),
-    measured: finals.filter(isNumber).length,
     eligible: judged.length ? judged.every(run => run.eligible) : null,
     bytes: mean(runs.map(size)),
-    seconds: mean(runs.map(spent)),
-    states: [...new Set(runs.map(run => run.state))],
+    seconds: mean((done.length ? done : runs).map(spent)),
+    states: [...new Set(members.map(run => run.state))],
     why: [...new Set(runs.flatMap(run => run.why || []))],
-    text: [label, ...runs.map(r => `${r.run} ${r.name} seed=${r.seed} ${r.state}`)].join(' ').toLowerCase(),
+    text: [label, groups[members[0].group].typed, ...members.map(r => `${r.run} ${r.name} seed=${r.seed} ${r.state}`)].join(' ').toLowerCase(),
   };
 }
 

@@ -79,11 +79,11 @@ function entryRows(one, state, colours, best, act) {
 }
 
 function detailRow(one) {
-  const runs = [...one.runs].sort((a, b) => (a.seed ?? 0) - (b.seed ?? 0));
+  const runs = [...one.members].sort((a, b) => (a.seed ?? 0) - (b.seed ?? 0));
   return h('tr', { class: 'detail' }, h('td', {}), h('td', { colspan: COLUMNS.length },
     h('ul', {}, runs.map(run => h('li', {},
       `seed ${run.seed ?? '–'}: `, h('b', {}, `${fixed(run.bpb.final, 4)} BPB`), `, ${run.state}, `,
-      run.report ? h('a', { href: run.report }, `run ${run.run}`) : `run ${run.run}`,
+      run.report ? h('a', { href: run.report, 'data-focus': `run-${run.id}` }, `run ${run.run}`) : `run ${run.run}`,
       isNumber(run.control) ? `, for comparison without: ${fixed(run.control, 4)}` : '',
       run.broken ? `, ${run.broken}` : ''))),
     one.why.length ? h('ul', { class: 'muted' }, one.why.map(text => h('li', {}, text))) : null));
