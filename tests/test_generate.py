@@ -28,6 +28,7 @@ def models() -> Iterator[Any]:
     yield "recurrence on", tiny_recurrent(), True
     yield "recurrence off", tiny_recurrent(), False
     yield "loop of all", tiny_recurrent(loop_start=0, loop_end=4, xsa_last_n=5), True
+    yield "rounded frequencies", tiny_recurrent(rope_freq_dtype="bf16"), True
     yield "documents", tiny_recurrent(attention_scope="document"), True
     yield "baseline", tiny_baseline(), False
     yield "baseline, documents", tiny_baseline(attention_scope="document"), False

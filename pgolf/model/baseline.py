@@ -91,19 +91,23 @@ class BaselineGPT(LanguageModel):
     def recurrence(self, on: bool) -> None:
         """Nothing to switch: every layer runs once."""
 
+    def rotary(self, seq_len: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of so many positions."""
+        return rotary_tables(
+            seq_len,
+            rope_dims=self.rope_dims,
+            base=self.rope_base,
+            train_seq_len=self.train_seq_len,
+            like=like,
+        )
+
     def last_vectors(
         self, ids_BT: Tensor, last_n: int | None, borders: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """See `LanguageModel`."""
         weight_VD = self.tok_emb.weight.to(stream_dtype(self.tok_emb.weight))
         x_BTD = rms_norm(F.embedding(ids_BT, weight_VD))
-        cos_1T1r, sin_1T1r = rotary_tables(
-            ids_BT.size(1),
-            rope_dims=self.rope_dims,
-            base=self.rope_base,
-            train_seq_len=self.train_seq_len,
-            like=x_BTD,
-        )
+        cos_1T1r, sin_1T1r = self.rotary(ids_BT.size(1), x_BTD)
         borders = borders_of(ids_BT, self.document_bos, borders)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos_1T1r, sin_1T1r, borders)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.errors import UserError
-from pgolf.model.rotary import rotary_tables
 
 NEEDED = ("queries_keys_values", "output")  # of an attention module; both models here have them
 
@@ -35,13 +34,8 @@ class Cache:
     def __init__(self, model: Any) -> None:
         self.limit: int = model.train_seq_len
         self.bos: int | None = model.document_bos
-        self.tables = rotary_tables(
-            self.limit,
-            rope_dims=model.rope_dims,
-            base=model.rope_base,
-            train_seq_len=self.limit,
-            like=torch.empty(0, device=model.tok_emb.weight.device),
-        )
+        device = model.tok_emb.weight.device
+        self.tables = model.rotary(self.limit, torch.empty(0, device=device))
         self.layers: list[CachedAttention] = []
         self.clear()
 
@@ -136,7 +130,7 @@ def cached(model: Any) -> Iterator[Cache]:
     Raises:
         UserError: the model's attention cannot be cached.
     """
-    if not all(hasattr(model, name) for name in ("blocks", "rope_base", "rope_dims")):
+    if not all(hasattr(model, name) for name in ("blocks", "rotary")):
         raise UserError(f"{type(model).__name__} cannot be cached: use --no-cache")
     cache = Cache(model)
     before = [block.attn for block in model.blocks]

@@ -48,6 +48,8 @@ class RecurrentGPT(LanguageModel):
         vocab_size, num_layers, model_dim, num_heads, num_kv_heads: sizes.
         mlp_mult: hidden width of the MLP as a multiple of model_dim.
         rope_base, rope_dims: rotary base, and how many dimensions of a head are rotated.
+        rope_freq_dtype: "bf16" rounds the rotary frequencies, as the published script does when it
+            casts its model; "fp32" keeps them.
         train_seq_len: longer inputs scale the rotary base.
         num_loops: how many more times layers loop_start..loop_end run; 0 is no recurrence.
         parallel_start: first layer whose branches read the same input; -1 is none.
@@ -76,6 +78,7 @@ class RecurrentGPT(LanguageModel):
         mlp_mult: float = 4.0,
         rope_base: float = 10000.0,
         rope_dims: int,
+        rope_freq_dtype: Literal["fp32", "bf16"] = "fp32",
         train_seq_len: int,
         num_loops: int,
         loop_start: int,
@@ -102,6 +105,7 @@ class RecurrentGPT(LanguageModel):
         )
         _check_loop(num_layers, num_loops, loop_start, loop_end)
         self.rope_base, self.rope_dims = float(rope_base), rope_dims
+        self.rope_freq_dtype = rope_freq_dtype
         self.train_seq_len, self.logit_softcap = train_seq_len, logit_softcap
         self.document_bos = bos_of_scope(attention_scope, bos_id)
         self.plain = plain_order(num_layers)
@@ -160,16 +164,21 @@ class RecurrentGPT(LanguageModel):
         x_BND = self.layers(rms_norm(F.embedding(ids_BT, weight_VD)), last_n, borders)
         return rms_norm(x_BND), weight_VD
 
-    def layers(self, x0_BTD: Tensor, last_n: int | None, borders: Tensor | None) -> Tensor:
-        """All blocks in the current order, with skips from the encoder half to the decoder half."""
-        order: LayerOrder = self.recurrent if self.recurrence_is_on else self.plain
-        cos_1T1r, sin_1T1r = rotary_tables(
-            x0_BTD.size(1),
+    def rotary(self, seq_len: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of so many positions."""
+        return rotary_tables(
+            seq_len,
             rope_dims=self.rope_dims,
             base=self.rope_base,
             train_seq_len=self.train_seq_len,
-            like=x0_BTD,
+            like=like,
+            freq_dtype=self.rope_freq_dtype,
         )
+
+    def layers(self, x0_BTD: Tensor, last_n: int | None, borders: Tensor | None) -> Tensor:
+        """All blocks in the current order, with skips from the encoder half to the decoder half."""
+        order: LayerOrder = self.recurrent if self.recurrence_is_on else self.plain
+        cos_1T1r, sin_1T1r = self.rotary(x0_BTD.size(1), x0_BTD)
         stream: Stream | None = None
         kept: list[Tensor | None] = []
         for i, layer in enumerate(order.encoder):

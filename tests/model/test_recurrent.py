@@ -252,6 +252,15 @@ def test_bf16_embedding_runs_and_learns_without_autocast() -> None:
     torch.testing.assert_close(other(tokens[:, :-1], tokens[:, 1:]), loss)
 
 
+def test_rotary_frequencies_are_rounded_where_the_model_says_so() -> None:
+    exact, rounded = tiny_recurrent(), tiny_recurrent(rope_freq_dtype="bf16")
+    rounded.load_state_dict(exact.state_dict())
+    ids_BT = random_ids(2, 9)
+    with torch.no_grad():
+        assert not torch.equal(exact.logits(ids_BT), rounded.logits(ids_BT))
+    assert not torch.equal(exact.rotary(9, ids_BT.float())[0], rounded.rotary(9, ids_BT.float())[0])
+
+
 def test_bf16_autocast_is_close_to_fp32() -> None:
     # A gain of 5 would make attention of random weights pick single tokens, and rounding decide.
     model, ids_BT = tiny_recurrent(qk_gain_init=0.5), random_ids(2, 9)

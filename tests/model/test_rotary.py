@@ -42,3 +42,17 @@ def test_base_grows_beyond_the_training_length_only() -> None:
     # The slowest pair then turns over the longer text as far as it did over the training length.
     slowest = rotary_base(10000.0, 128, 64, 8) ** (6 / 8)
     assert 128 / slowest == pytest.approx(64 / 10000.0 ** (6 / 8))
+
+
+def test_rounded_frequencies_turn_exact_positions() -> None:
+    """Frequencies alone are rounded: a position of 1,001 in bf16 would be 1,000."""
+    like = torch.empty(0, dtype=torch.float64)
+    cos, sin = rotary_tables(
+        1002, rope_dims=8, base=100.0, train_seq_len=2048, like=like, freq_dtype="bf16"
+    )
+    rounded = (1 / 100.0 ** (torch.arange(0, 8, 2) / 8)).bfloat16().double()
+    angle_r = 1001 * rounded
+    torch.testing.assert_close(cos[0, 1001, 0], angle_r.cos(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(sin[0, 1001, 0], angle_r.sin(), atol=1e-4, rtol=0)
+    exact, _ = rotary_tables(1002, rope_dims=8, base=100.0, train_seq_len=2048, like=like)
+    assert (exact - cos).abs().max() > 0.1
