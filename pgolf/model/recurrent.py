@@ -48,8 +48,8 @@ class RecurrentGPT(LanguageModel):
         vocab_size, num_layers, model_dim, num_heads, num_kv_heads: sizes.
         mlp_mult: hidden width of the MLP as a multiple of model_dim.
         rope_base, rope_dims: rotary base, and how many dimensions of a head are rotated.
-        rope_freq_dtype: "bf16" rounds the rotary frequencies, as the published script does when it
-            casts its model; "fp32" keeps them.
+        rope_freq_dtype: "bf16" rounds the rotary frequencies, with which published weights score
+            better; "fp32" keeps them.
         train_seq_len: longer inputs scale the rotary base.
         num_loops: how many more times layers loop_start..loop_end run; 0 is no recurrence.
         parallel_start: first layer whose branches read the same input; -1 is none.
