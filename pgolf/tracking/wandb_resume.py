@@ -1,7 +1,8 @@
 """Which W&B run a run's events belong to: its own, or that of the stopped run which it continues.
 
 The same command after a kill makes a new run folder, whose training goes on from a checkpoint. On
-W&B both are one run: the second has the first's id, and leaves out what the first has sent.
+W&B both are one run: the second has the first's id, leaves out what the first has sent, and sends
+what the first wrote too late to send: training that goes on behind it does not write it again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgolf.events import read_events
-from pgolf.tracking.metrics import AXES, metrics_of
+from pgolf.tracking.metrics import AXES, Values, metrics_of
 
 RECORD = "wandb/run.json"
 ENDS = "wandb/ends.json"  # how far each axis was sent, by the process that sent it
@@ -32,17 +33,25 @@ class WandbRun:
         id: of the run.
         resumed: an earlier run folder has begun it.
         sent: largest value of each axis that was sent before.
+        unsent: points beyond these that earlier run folders have, each once, in their order.
         lock: open file that is locked while this process lives.
     """
 
     id: str
     resumed: bool
     sent: dict[str, float]
+    unsent: list[Values]
     lock: IO[str]
 
-    def is_new(self, curves: dict[str, Any]) -> bool:
+    def is_new(self, curves: Values) -> bool:
         """Whether a point of curves lies beyond all that were sent before."""
-        return all(curves[axis] > end for axis, end in self.sent.items() if axis in curves)
+        return _is_beyond(self.sent, curves)
+
+    def catch_up(self) -> list[Values]:
+        """The points that nobody has sent; from here on they count as sent."""
+        for curves in self.unsent:
+            self.sent.update(_place_of(curves))
+        return self.unsent
 
     def release(self) -> None:
         """Leave it to whoever continues it."""
@@ -63,15 +72,17 @@ def claim(run_folder: Path, own_id: str) -> WandbRun:
     if earlier is not None:
         folder, record = earlier
         found, sent = str(record["id"]), dict(record["sent"])
-        for axis, value in _ends(folder) or _points(folder):
+        ends = _ends(folder)
+        for axis, value in _points(folder) if ends is None else ends:
             sent[axis] = max(value, sent.get(axis, value))
+    unsent = _unsent(folders_of(found, run_folder.parent), sent)
     path = run_folder / RECORD
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - it stays open
     fcntl.flock(lock, fcntl.LOCK_EX)
     json.dump({"id": found, "sent": sent}, lock)
     lock.flush()
-    return WandbRun(found, earlier is not None, sent, lock)
+    return WandbRun(found, earlier is not None, sent, unsent, lock)
 
 
 def run_id_of(run_folder: Path) -> str | None:
@@ -119,21 +130,45 @@ def _same(other: Path, own: Path) -> bool:
         return False
 
 
-def _ends(run_folder: Path) -> list[tuple[str, float]]:
-    """Each axis with its largest value that was sent; nothing where nobody was left to say so."""
+def _ends(run_folder: Path) -> list[tuple[str, float]] | None:
+    """Each axis with its largest value that was sent; None where nobody was left to say so."""
     try:
         return list(json.loads((run_folder / ENDS).read_text(encoding="utf-8")).items())
     except (OSError, ValueError):
-        return []
+        return None
 
 
 def _points(run_folder: Path) -> Iterator[tuple[str, float]]:
     """Each axis and value that a stopped run has surely sent."""
-    path = run_folder / "events.jsonl"
-    events = list(read_events(path)) if path.is_file() else []
+    events = list(_events(run_folder))
     end = max((event.get("time", 0.0) for event in events), default=0.0) - UNSURE_S
     for event in events:
-        curves, _ = metrics_of(event)
-        for axis in set(AXES.values()):
-            if axis in curves and event.get("time", 0.0) <= end:
-                yield axis, float(curves[axis])
+        if event.get("time", 0.0) <= end:
+            yield from _place_of(metrics_of(event)[0]).items()
+
+
+def _unsent(folders: list[Path], sent: dict[str, float]) -> list[Values]:
+    """Points of curves in run folders that lie beyond all that were sent, or found before them."""
+    reached, found = dict(sent), []
+    for folder in folders:
+        for event in _events(folder):
+            curves, _ = metrics_of(event)
+            place = _place_of(curves)
+            if place and _is_beyond(reached, curves):
+                reached.update(place)
+                found.append(curves)
+    return found
+
+
+def _events(run_folder: Path) -> Iterator[Values]:
+    path = run_folder / "events.jsonl"
+    return read_events(path) if path.is_file() else iter(())
+
+
+def _place_of(curves: Values) -> dict[str, float]:
+    """Where a point lies on each axis that it has."""
+    return {axis: float(curves[axis]) for axis in {*AXES.values()} & {*curves}}
+
+
+def _is_beyond(ends: dict[str, float], curves: Values) -> bool:
+    return all(curves[axis] > end for axis, end in ends.items() if axis in curves)

@@ -99,6 +99,8 @@ class WandbTracking:
         own_id = re.sub(r"[^\w.-]", "-", run_id)
         with suppress(OSError):  # where no file can be written, wandb says so below
             self._run = claim(run_folder.resolve(), own_id)
+            for curves in self._run.catch_up():
+                self._messages.put({"log": curves})
         seed = config.get("seed")
         init = {
             **self._labels,

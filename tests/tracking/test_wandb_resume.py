@@ -52,6 +52,25 @@ def test_what_its_process_has_sent_is_known_if_it_lived_to_say_so(tmp_path: Path
     assert not found.is_new({"ttt/epoch": 2}) and found.is_new({"ttt/epoch": 3})
 
 
+def test_what_was_written_too_late_to_be_sent_is_sent_by_the_next(tmp_path: Path) -> None:
+    """A run goes on behind its checkpoint: steps before it are in the stopped folder alone."""
+    stopped(tmp_path, "1", steps=10)
+    (tmp_path / "1" / ENDS).write_text('{"step": 7}')
+    second = claim(folder(tmp_path, "2", steps=12), "2")
+    assert second.catch_up() == [{"step": step} for step in (8, 9, 10)]
+    assert not second.is_new({"step": 10}) and second.is_new({"step": 11})
+    # It is stopped before it has sent any of them, and its own steps begin with the old ones.
+    second.release()
+    (tmp_path / "2" / ENDS).write_text("{}")
+    third = claim(folder(tmp_path, "3"), "3")
+    assert third.catch_up() == [{"step": step} for step in (8, 9, 10, 11, 12)]
+
+
+def test_a_run_of_its_own_has_nothing_to_catch_up_with(tmp_path: Path) -> None:
+    stopped(tmp_path, "1", config="seed: 2\n", steps=10)
+    assert claim(folder(tmp_path, "2"), "2").catch_up() == []
+
+
 def test_a_chain_of_stopped_runs_is_one_run(tmp_path: Path) -> None:
     stopped(tmp_path, "1", steps=10)
     stopped(tmp_path, "2")  # ended before it trained
