@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pgolf.errors import UserError
@@ -228,6 +229,21 @@ def charge_budgets(
 
 def _copy(score: Mapping[str, float] | None) -> dict[str, float] | None:
     return None if score is None else dict(score)
+
+
+def validate_result_of(folder: Path, result: Any) -> None:
+    """Check what a run folder's result.json holds, as `validate_result` does.
+
+    Raises:
+        UserError: names the folder besides.
+    """
+    try:
+        validate_result(result)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        path = folder / "result.json"
+        raise UserError(f"{path} is no result: start the run's command again") from error
 
 
 def validate_result(result: Any) -> None:

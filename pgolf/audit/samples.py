@@ -18,7 +18,7 @@ import yaml
 from pgolf.audit.statistics import LN2, Score, Side
 from pgolf.errors import UserError
 from pgolf.provenance import BLIND_KEYS
-from pgolf.result import validate_result
+from pgolf.result import validate_result_of
 
 # What jobs of a multirun leave behind: pgolf.sweep writes it.
 OUTCOME = "outcome.json"
@@ -82,10 +82,7 @@ def _load(path: Path) -> Any:
 def score_of_run(folder: Path) -> Score:
     """The final score of a run folder, checked."""
     result = _load(folder / "result.json")
-    try:
-        validate_result(result)
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
+    validate_result_of(folder, result)
     final = result["bpb"]["final"]
     if final is None:
         raise UserError(f"{folder}/result.json has no final score: the run was not evaluated")

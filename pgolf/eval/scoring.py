@@ -22,7 +22,7 @@ from pgolf.score import Score
 if TYPE_CHECKING:
     from pgolf.data.stream import TokenStream
 
-# A CPU gains nothing from larger batches, and shows progress and frees memory after each.
+# A GPU's batch of full size takes a CPU gigabytes, and minutes without a word of progress.
 CPU_BATCH_TOKENS = 2**14
 
 

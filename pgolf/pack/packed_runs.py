@@ -12,7 +12,7 @@ from pgolf.config import load_config
 from pgolf.data.manifest import MANIFEST
 from pgolf.errors import UserError
 from pgolf.events import read_events
-from pgolf.result import validate_result
+from pgolf.result import validate_result_of
 from pgolf.sweep import OUTCOME, read_outcomes
 
 EVENTS = "events.jsonl"
@@ -101,7 +101,7 @@ def _read_run(folder: Path) -> Packed:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: result.json cannot be read ({error})") from error
-    validate_result(result)
+    validate_result_of(folder, result)
     if not (folder / EVENTS).is_file():
         raise UserError(f"{folder}: {EVENTS} is missing, which has its training log: copy it, too")
     return Packed(folder, load_config(folder), result)

@@ -11,7 +11,7 @@ from typing import Any
 from pgolf.errors import UserError
 from pgolf.events import read_events
 from pgolf.report.svg import Point
-from pgolf.result import validate_result
+from pgolf.result import validate_result_of
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,7 @@ def load_run(folder: Path) -> RunData:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): start the run's command again") from error
-    try:
-        validate_result(result)
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
-    except (LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no result: start the run's command again") from error
+    validate_result_of(folder, result)
     log, config = folder / "events.jsonl", folder / "config.yaml"
     events = list(read_events(log)) if log.exists() else []
     running = curve(events, "ttt_curve", "tokens", "bpb")

@@ -104,6 +104,16 @@ def test_runs_that_do_not_belong_together_are_refused(
         read_runs([one, make_run(tmp_path / "other", config, 2, epochs=3)])
     with pytest.raises(UserError, match="neither a finished run"):
         read_runs([one / "artifact"])
+    whole = (one / "result.json").read_text()
+    for content, reason in (('{"schema": 0}', "has schema 0"), ("[]", "expected an object")):
+        (one / "result.json").write_text(content)
+        with pytest.raises(UserError, match=f"{one}: .*{reason}"):
+            read_runs([one])
+    odd = {**json.loads(whole), "budgets": [1], "bpb": {"trained": 1}}
+    (one / "result.json").write_text(json.dumps(odd))
+    with pytest.raises(UserError, match=str(one)):
+        read_runs([one])
+    (one / "result.json").write_text(whole)
     (one / "events.jsonl").unlink()
     with pytest.raises(UserError, match=r"events.jsonl is missing"):
         read_runs([one])
