@@ -1,8 +1,8 @@
 """Several GPUs of one host beside one: speed, and whether they compute the same.
 
-python bench/scaling.py [--gpus N] [--data FOLDER] [--steps N] [--passes N] [--json] [--save]
+python bench/scaling.py [--gpus N ...] [--data FOLDER] [--steps N] [--passes N] [--json] [--save]
 
-Starts itself under torchrun, first with one GPU and then with N, on the same batches: tokens a
+Starts itself under torchrun, first with one GPU and then with each N, on the same batches: tokens a
 second of training steps without and with recurrence, the share of a step in communication, the loss
 curve, an epoch of test-time training, and a sliding score of the adapted weights. FOLDER has
 prepared shards; without it the text is random tokens, whose loss only falls to its entropy.
@@ -139,7 +139,7 @@ def compare(one: dict[str, Any], many: dict[str, Any], num_gpus: int) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--gpus", type=int, nargs="+", default=[2])
     parser.add_argument("--data", type=Path, default=None, help="prepared shards")
     parser.add_argument("--steps", type=int, default=12, help="compared steps of each mode")
     parser.add_argument("--passes", type=int, default=None, help="of a GPU in a step")
@@ -147,11 +147,13 @@ def main() -> None:
     record.add_options(parser)
     options = parser.parse_args()
     if options.worker is None:
-        one, many = (
-            run_world(n, options.data, options.steps, options.passes) for n in (1, options.gpus)
-        )
-        name = "scaling" if options.passes is None else "scaling_passes"
-        record.finish(name, compare(one, many, options.gpus), options)
+        worlds = {
+            n: run_world(n, options.data, options.steps, options.passes) for n in (1, *options.gpus)
+        }
+        name = "_".join(map(str, ("scaling", *options.gpus)))
+        name += "" if options.passes is None else f"_passes_{options.passes}"
+        found = {f"{n} GPUs": compare(worlds[1], worlds[n], n) for n in options.gpus}
+        record.finish(name, found, options)
         return
     torch.set_float32_matmul_precision("high")
     with join_world("cuda", "bf16") as world:

@@ -25,8 +25,6 @@ from pgolf.workers import kernel_caches, run_job
 POLL = timedelta(seconds=5)
 END = "end"
 GOODBYE_POLLS = 100
-# What holds several workers with GPUs: the kernel's layers hold one, but were not tried with NCCL.
-WITH_NCCL = ("audit hook",)
 
 
 def inside_torchrun() -> bool:
@@ -48,8 +46,7 @@ def run_held(
         return UNRESTRICTED
     kernels = kernel_caches(Path(order["cache"])).values()
     policy = policy_of(order, kernels, alone=port is None)
-    nccl = devices.device == "cuda" and devices.num_workers > 1
-    with Sandbox(policy, WITH_NCCL if nccl else None) as sandbox:
+    with Sandbox(policy) as sandbox:
         run_job(job, devices, extra_path, port, sandbox.start_session)
     return sandbox.report
 

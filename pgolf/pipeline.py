@@ -206,7 +206,7 @@ class Run:
 
     def work(self, prepared: Prepared, facts: dict[str, Any]) -> dict[str, Any]:
         """Both worker jobs, and the result from what they left."""
-        prepared.check_lengths(self.config)
+        prepared.check(self.config, self.devices.num_workers)
         edges = [self.started, self.prepares, time.time()]
         keys = self.produce(prepared)
         edges.append(time.time())

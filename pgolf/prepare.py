@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.clock import Clock
+from pgolf.data.loader import check_dealt
 from pgolf.data.manifest import Manifest, Split
 from pgolf.errors import UserError
 from pgolf.events import EventLog
@@ -38,8 +39,8 @@ class Prepared:
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
 
-    def check_lengths(self, config: Config) -> None:
-        """Raises UserError where a split is shorter than one window of what reads it."""
+    def check(self, config: Config, num_workers: int) -> None:
+        """Raises UserError where a split is too short, or in too few shards, for what reads it."""
         for split, setting, remedy in (
             ("validation", "eval", "scale.eval_seq_len"),
             ("training", "train", "scale.train_seq_len"),
@@ -52,6 +53,8 @@ class Prepared:
                     f"{setting}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
                     f"shorter windows ({remedy}=...)"
                 )
+        if config["train"]["loader"] == "published":
+            check_dealt(len(self.manifest.training.shards), num_workers)
 
 
 def prepare(

@@ -73,7 +73,7 @@ class _LineBar(Bar):
     def print_line(self, now: float, end: bool = False) -> None:
         elapsed = now - self._start
         rate = self._done / max(elapsed, 1e-9)
-        left = (self._total - self._done) / rate if rate > 0 else 0.0
+        left = max(0.0, self._total - self._done) / rate if rate > 0 else 0.0
         when = f"{elapsed:.0f} s" if end else f"{elapsed:.0f} s, {left:.0f} s left"
         share = f"{_short(self._done)}/{_short(self._total)} {self._unit}"
         note = f"  {self._note}" if self._note else ""

@@ -32,6 +32,18 @@ def test_a_line_every_so_often(
     assert len(lines) == 5 and lines[-1] == "read: 4.0K/4.0K MB, 100.0 MB/s, 40 s"
 
 
+def test_work_that_overshoots_its_total_has_nothing_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of training ends a little after its budget."""
+    now_s = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now_s)
+    with track("train", 50, "s") as bar:
+        now_s = 51.0
+        bar.advance(51)
+    assert capsys.readouterr().err.splitlines()[0].endswith("51 s, 0 s left")
+
+
 def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with track("train", 3, show=False) as bar:
         bar.advance(3, "loss 1")

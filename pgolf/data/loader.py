@@ -31,6 +31,15 @@ def _check_length(shards: list[TokenStream], seq_len: int) -> list[TokenStream]:
     return usable
 
 
+def check_dealt(num_shards: int, num_workers: int) -> None:
+    """Raises UserError where the published loader cannot give each worker a shard."""
+    if num_shards < num_workers:
+        raise UserError(
+            f"{num_shards} training shards for {num_workers} workers: the published loader gives "
+            "each worker its own; use train.loader=global or more shards"
+        )
+
+
 def _draw_phase(shard: TokenStream, seq_len: int, random: np.random.Generator) -> int:
     """Where a shard's first window begins; at least one window fits behind it."""
     return int(random.integers(min(seq_len, shard.num_tokens - seq_len)))
@@ -135,12 +144,8 @@ class PublishedLoader:
         self._behind = 0  # draws of an earlier process that are still to be repeated
 
     def _deal(self, rank: int, world_size: int) -> None:
+        check_dealt(len(self._shards), world_size)
         self._files = self._shards[rank::world_size]
-        if not self._files:
-            raise UserError(
-                f"{len(self._shards)} training shards for {world_size} workers: the published "
-                "loader gives each worker its own; use train.loader=global or more shards"
-            )
         self._random = np.random.Generator(np.random.PCG64(rank))
         self._start_files()
         for _ in range(self._behind):

@@ -60,6 +60,12 @@ def test_a_missing_path_is_named(workspace: Workspace) -> None:
     refused(workspace.launch("data.path=/nowhere/text.jsonl"), "/nowhere/text.jsonl", "data.path=")
 
 
+def test_fewer_shards_than_workers_are_named_before_workers_start(workspace: Workspace) -> None:
+    done = workspace.launch("train.loader=published", "hardware.num_workers=2")
+    refused(done, "1 training shards for 2 workers", "train.loader=global")
+    assert "worker(s) on" not in done.text
+
+
 # -- published shards and tokenizers ---------------------------------------------------------------
 
 
