@@ -18,6 +18,7 @@ from pgolf.artifact import build_model, read_artifact
 from pgolf.clock import Clock
 from pgolf.errors import UserError
 from pgolf.hardware import Hardware
+from pgolf.kernel.attention import varying_shapes
 from pgolf.model.kv_cache import Cache, cached
 from pgolf.opened import find_tokenizer, open_folder
 
@@ -98,13 +99,13 @@ class Window:
         """Of the token that follows, fp32 [V]."""
         device = self.model.tok_emb.weight.device
         ids_BN = torch.tensor([self.ids[self.read :]], device=device)
-        if self.cache is None:
-            whole_V: Tensor = self.model.logits(ids_BN, last_n=1)[0, -1]
-            return whole_V
-        self.cache.begin(ids_BN)
-        logits_V: Tensor = self.model.logits(ids_BN, last_n=1)[0, -1]
-        self.cache.end()
-        self.read = len(self.ids)
+        if self.cache is not None:
+            self.cache.begin(ids_BN)
+        with varying_shapes():
+            logits_V: Tensor = self.model.logits(ids_BN, last_n=1)[0, -1]
+        if self.cache is not None:
+            self.cache.end()
+            self.read = len(self.ids)
         return logits_V
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,11 +38,14 @@ SDPA = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
+# Kernels that take a mask and serve any shape; cuDNN plans each.
+WITHOUT_PLANS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 HALF = (torch.bfloat16, torch.float16)
 # Backends that have half-precision kernels only.
 HALF_ONLY = (*FLASH, "cudnn", "flash")
 
 _backend = CPU
+_shapes_vary = False
 
 
 def available_backends(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> list[str]:
@@ -106,6 +111,21 @@ def current_backend() -> str:
     return _backend
 
 
+@contextmanager
+def varying_shapes() -> Iterator[None]:
+    """Inside, hardly two calls have the same shape: cuDNN gives way to SDPA's other kernels.
+
+    cuDNN plans each new shape for about half a second forward and as much backward, of which it
+    gains back a millisecond a call.
+    """
+    global _shapes_vary
+    before, _shapes_vary = _shapes_vary, True
+    try:
+        yield
+    finally:
+        _shapes_vary = before
+
+
 def causal_attention(
     q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: Tensor | None = None
 ) -> Tensor:
@@ -129,16 +149,17 @@ def causal_attention(
         return _within_documents(q_BTHK, k_BTGK, v_BTGK, borders)
     if v_BTGK.device.type != "cuda":
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
-    if v_BTGK.dtype not in HALF and _backend in HALF_ONLY:
+    backend = "flash" if _shapes_vary and _backend in (CPU, "cudnn") else _backend
+    if v_BTGK.dtype not in HALF and backend in HALF_ONLY:
         return _sdpa(*_repeat_heads(q_BTHK, k_BTGK, v_BTGK))
-    if _backend in FLASH:
-        return flash_attention(_backend, q_BTHK, k_BTGK, v_BTGK)
-    if _backend == "efficient":
+    if backend in FLASH:
+        return flash_attention(backend, q_BTHK, k_BTGK, v_BTGK)
+    if backend == "efficient":
         q_BTHK, k_BTGK, v_BTGK = _repeat_heads(q_BTHK, k_BTGK, v_BTGK)
-    if _backend not in SDPA:
+    if backend not in SDPA:
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
     # The context becomes part of a compiled graph, so caches of compiled code tell backends apart.
-    with sdpa_kernel(SDPA[_backend]):
+    with sdpa_kernel(SDPA[backend]):
         return _sdpa(q_BTHK, k_BTGK, v_BTGK)
 
 
@@ -154,8 +175,26 @@ def attention_of_last(q_BNHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor) -> Tensor:
     """
     N, T = q_BNHK.size(1), k_BTGK.size(1)
     visible_NT = torch.ones(N, T, dtype=torch.bool, device=q_BNHK.device).tril(T - N)
+    return attention_where(q_BNHK, k_BTGK, v_BTGK, visible_NT)
+
+
+def attention_where(q_BNHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, visible_NT: Tensor) -> Tensor:
+    """Softmax attention over the keys that a query sees, scale 1/sqrt(K).
+
+    Args:
+        q_BNHK: queries of H heads.
+        k_BTGK, v_BTGK: keys and values of G heads.
+        visible_NT: bool, which key each query sees.
+
+    Returns:
+        y_BNHK in v's dtype.
+    """
     q_BNHK, k_BTGK = q_BNHK.to(v_BTGK.dtype), k_BTGK.to(v_BTGK.dtype)
-    return _sdpa(*_repeat_heads(q_BNHK, k_BTGK, v_BTGK), visible_NT)
+    q_BNHK, k_BTGK, v_BTGK = _repeat_heads(q_BNHK, k_BTGK, v_BTGK)
+    if not (_shapes_vary and v_BTGK.is_cuda):
+        return _sdpa(q_BNHK, k_BTGK, v_BTGK, visible_NT)
+    with sdpa_kernel(WITHOUT_PLANS):
+        return _sdpa(q_BNHK, k_BTGK, v_BTGK, visible_NT)
 
 
 def _within_documents(q_BTHK: Tensor, k_BTGK: Tensor, v_BTGK: Tensor, borders: Tensor) -> Tensor:

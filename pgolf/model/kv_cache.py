@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pgolf.errors import UserError
+from pgolf.kernel.attention import attention_where
 
 NEEDED = ("queries_keys_values", "output")  # of an attention module; both models here have them
 
@@ -100,14 +100,8 @@ class CachedAttention(nn.Module):
         cos, sin = cos.to(x_BND.dtype), sin.to(x_BND.dtype)
         q_BNHK, k_BNGK, v_BNGK, own_BNGK = self.attention.queries_keys_values(x_BND, cos, sin)
         k_BTGK, v_BTGK = self._joined(k_BNGK, v_BNGK)
-        y_BHNK = F.scaled_dot_product_attention(
-            q_BNHK[:, -last_n:].to(v_BTGK.dtype).transpose(1, 2),
-            k_BTGK.to(v_BTGK.dtype).transpose(1, 2),
-            v_BTGK.transpose(1, 2),
-            attn_mask=self.cache.visible(last_n),
-            enable_gqa=q_BNHK.size(2) != k_BTGK.size(2),
-        )
-        output: Tensor = self.attention.output(y_BHNK.transpose(1, 2), own_BNGK[:, -last_n:])
+        y_BNHK = attention_where(q_BNHK[:, -last_n:], k_BTGK, v_BTGK, self.cache.visible(last_n))
+        output: Tensor = self.attention.output(y_BNHK, own_BNGK[:, -last_n:])
         return output
 
     def _joined(self, k_BNGK: Tensor, v_BNGK: Tensor) -> tuple[Tensor, Tensor]:

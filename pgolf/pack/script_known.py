@@ -105,8 +105,10 @@ def _of_devices(hardware: Config) -> Iterator[Part]:
 
 
 def _of_attention(config: Config) -> Iterator[Part]:
-    """Nobody gives the model borders of documents, nor does it look for them."""
+    """Nobody gives the model borders of documents, nor does it look for them; shapes repeat."""
     model = config["model"]
+    if not adapts_while_scoring(config):
+        yield "kernel.attention", {"_shapes_vary": False}, ()
     is_whole = model["_target_"] == GPT and model["attention_scope"] == "window"
     if is_whole and not adapts_while_scoring(config):
         yield "model.recurrent", {"borders_of(...)": None, "bos_of_scope(...)": None}, ()

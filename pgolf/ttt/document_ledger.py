@@ -22,6 +22,7 @@ from pgolf.data.stream import TokenStream
 from pgolf.distributed import World, to_device
 from pgolf.errors import RunFailed, UserError
 from pgolf.eval.by_document import TalliedStream
+from pgolf.kernel.attention import varying_shapes
 from pgolf.protocols import Model
 from pgolf.score import Score
 from pgolf.ttt.account import Account
@@ -260,7 +261,7 @@ class DocumentLedger(Fixed):
         ids_BT, targets_BN, scored_BN = (
             to_device(torch.from_numpy(array), device) for array in (ids, targets, scored)
         )
-        with self._world.autocast():
+        with self._world.autocast(), varying_shapes():
             nll_BN = torch.where(scored_BN, nll(ids_BT, targets_BN), 0.0)
         self._nats += nll_BN.detach().sum(dtype=torch.float64)
         if isinstance(self._stream, TalliedStream):

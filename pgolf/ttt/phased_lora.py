@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pgolf.clock import Clock
 from pgolf.distributed import World
+from pgolf.kernel.attention import varying_shapes
 from pgolf.protocols import Model
 from pgolf.ttt.adapted import Adapted
 from pgolf.ttt.adapters import Key, LoraAdapters, Site, find_sites
@@ -173,10 +174,10 @@ class PhasedLoraTTT:
         plain_s = adaptive_s = 0.0
         for _ in range(2):  # the first compiles kernels
             pace.lap_s()
-            with torch.no_grad(), world.autocast():
+            with torch.no_grad(), world.autocast(), varying_shapes():
                 nll_of(cast(Model, model), ids_BT, targets_BN)
             plain_s = pace.lap_s()
-            with world.autocast():
+            with world.autocast(), varying_shapes():
                 nll_BN = nll_of(adapters, ids_BT, targets_BN)
             learn(optimizer, Sealed(nll_BN, rows))
             adaptive_s = pace.lap_s()

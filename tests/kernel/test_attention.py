@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend
 
 from pgolf.errors import UserError
 from pgolf.kernel import attention
 from pgolf.kernel.attention import (
+    WITHOUT_PLANS,
+    attention_of_last,
     available_backends,
     causal_attention,
     select_backend,
     set_backend,
+    varying_shapes,
 )
 from pgolf.kernel.documents import document_borders, document_mask
 
@@ -50,15 +57,26 @@ def restore_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("device", "dtype", "backend"), PRESENT, ids=str)
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("last_n", [70, 9])
+@pytest.mark.parametrize("shapes_vary", [False, True])
 def test_backend_equals_float64_forward_and_backward(
-    device: torch.device, dtype: torch.dtype, backend: str, num_kv_heads: int
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: str,
+    num_kv_heads: int,
+    last_n: int,
+    shapes_vary: bool,
 ) -> None:
     torch.manual_seed(0)
     shapes = [(2, 70, 4, 64), (2, 70, num_kv_heads, 64), (2, 70, num_kv_heads, 64)]
     inputs = [torch.randn(s, device=device).to(dtype).requires_grad_() for s in shapes]
     exact = [x.detach().double().requires_grad_() for x in inputs]
     assert set_backend(backend, device, dtype) == backend
-    found, expected = causal_attention(*inputs), reference(*exact)
+    q, k, v = inputs
+    with varying_shapes() if shapes_vary else nullcontext():
+        whole = last_n == q.size(1)
+        found = causal_attention(q, k, v) if whole else attention_of_last(q[:, -last_n:], k, v)
+    expected = reference(*exact)[:, -last_n:]
     grad = torch.randn_like(expected)
     found.backward(grad.to(dtype))
     expected.backward(grad)
@@ -66,6 +84,41 @@ def test_backend_equals_float64_forward_and_backward(
     pairs = [(found, expected)] + [(x.grad, y.grad) for x, y in zip(inputs, exact, strict=True)]
     for a, b in pairs:
         assert (a.double() - b).abs().max() < TOLERANCE[dtype] * max(1.0, b.abs().max().item())
+
+
+def test_where_shapes_vary_cudnn_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each call allows SDPA to take: [] is its own choice."""
+    allowed: list[list[SDPBackend]] = [[]]
+
+    @contextmanager
+    def allow(backends: SDPBackend | list[SDPBackend]) -> Iterator[None]:
+        allowed.append(backends if isinstance(backends, list) else [backends])
+        yield
+        allowed.pop()
+
+    def taken(q: torch.Tensor, *_: object, **__: object) -> list[SDPBackend]:
+        return allowed[-1]
+
+    monkeypatch.setattr(attention, "sdpa_kernel", allow)
+    monkeypatch.setattr(attention, "_sdpa", taken)
+    cudnn, flash, own = [SDPBackend.CUDNN_ATTENTION], [SDPBackend.FLASH_ATTENTION], []
+    with FakeTensorMode():
+        half = torch.empty(3, 1, 8, 2, 8, device="cuda", dtype=torch.bfloat16).unbind()
+        full = torch.empty(3, 1, 8, 2, 8, device="cuda").unbind()
+        for chosen, inside in (("cudnn", flash), (attention.CPU, flash), ("math", None)):
+            monkeypatch.setattr(attention, "_backend", chosen)
+            usual = causal_attention(*half)
+            with varying_shapes():
+                assert causal_attention(*half) == (usual if inside is None else inside)
+                assert causal_attention(*full) in (own, usual)
+                assert attention_of_last(*half) == WITHOUT_PLANS
+            assert causal_attention(*half) == usual
+            assert attention_of_last(*half) == own
+        monkeypatch.setattr(attention, "_backend", "cudnn")
+        assert causal_attention(*half) == cudnn
+        with pytest.raises(KeyError), varying_shapes():
+            raise KeyError
+        assert causal_attention(*half) == cudnn
 
 
 def test_queries_and_keys_take_the_dtype_of_the_values() -> None:
