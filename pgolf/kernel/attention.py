@@ -115,8 +115,8 @@ def current_backend() -> str:
 def varying_shapes() -> Iterator[None]:
     """Inside, hardly two calls have the same shape: cuDNN gives way to SDPA's other kernels.
 
-    cuDNN plans each new shape for about half a second forward and as much backward, of which it
-    gains back a millisecond a call.
+    cuDNN plans each new shape (half a second forward and as much backward, users of torch 2.11
+    report), of which it gains back a millisecond a call.
     """
     global _shapes_vary
     before, _shapes_vary = _shapes_vary, True

@@ -1,14 +1,19 @@
-"""The tutorial from its first command to its last, on a small text and model."""
+"""The tutorial from its first command to its last, on a small text and model.
+
+And on its first run, all other commands of the documentation that can run here.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.docs.conftest import Copy
 from tests.docs.pages import ROOT, blocks, commands_of
+from tests.docs.table import filled_in, row_of, runnable
 
 pytestmark = pytest.mark.slow
 
@@ -61,3 +66,21 @@ def test_the_submission_is_complete(copy: Copy, tutorial: dict[str, str]) -> Non
     assert {"train_gpt.py", "README.md", "submission.json", "requirements.txt"} <= names
     assert {"train_seed1.log", "train_seed2.log"} <= names
     assert "class GatedMLP" in (folder / "train_gpt.py").read_text(encoding="utf-8")
+
+
+def test_the_rest_runs(copy: Copy, finished: Path) -> None:
+    (copy.folder / "new").mkdir()
+    names, together = {"run": str(finished)}, []
+    for number, command in enumerate(runnable()):
+        names["new"] = f"new/{number}"
+        words = filled_in(command, names)
+        if command.text.startswith("pgolf data prepare"):
+            names["shards"] = names["new"]
+        if words[0] == "pgolf":
+            together.append((command, words[1:]))
+        else:
+            copy.run(words, code=row_of(command).code)
+    answers = copy.answers([words for _, words in together])
+    for (command, words), (code, printed) in zip(together, answers, strict=True):
+        assert code == row_of(command).code, f"{command}\npgolf {' '.join(words)}\n{printed}"
+        assert printed, f"{command}: says nothing"
