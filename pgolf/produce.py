@@ -38,6 +38,7 @@ Weights = dict[str, Tensor]
 def produce(context: Context) -> None:
     """Run every stage of the job that is not finished yet, in order."""
     parts = Parts(context)
+    parts.check()
     run_stage(context, "train", "train", parts.train)
     run_stage(
         context, "score_trained", "diagnostic", lambda f: parts.score(f, "trained", "train", "raw")
@@ -106,6 +107,11 @@ class Parts:
         self.config: dict[str, Any] = context.job["config"]
         self.data = Path(context.job["data_folder"])
         self.tried: tuple[Artifact, int, dict[str, Any]] | None = None  # by `size_of`, the last
+
+    def check(self) -> None:
+        """Build what later stages need: it says what is wrong with its settings before training."""
+        for group in ("ttt", "quant", "codec", "eval"):
+            instantiate(self.config[group], _convert_="all")
 
     @cached_property
     def model(self) -> nn.Module:

@@ -68,6 +68,7 @@ def _of_every_script() -> Iterator[Part]:
             "context.events.emit('state', 'evaluate', name='final', **states)",
         ),
     )
+    yield "produce", {}, ("parts.check()", "def check")
     yield "eval.scoring", {"isinstance(stream, TalliedStream)": False}, ()
     yield "model.recurrent", {}, ("check_positive(...)", "check_heads(...)", "_check_loop(...)")
     yield "artifact", {}, ("check_targets(...)",)

@@ -60,6 +60,21 @@ def test_a_missing_path_is_named(workspace: Workspace) -> None:
     refused(workspace.launch("data.path=/nowhere/text.jsonl"), "/nowhere/text.jsonl", "data.path=")
 
 
+WRONG_SETTINGS = {
+    "quant.bits=9": "expected 2 to 8",
+    "codec.quality=12": "brotli takes 0 to 11",
+}
+
+
+@pytest.mark.parametrize("setting", WRONG_SETTINGS)
+def test_a_wrong_setting_of_a_later_stage_is_named_before_training(
+    workspace: Workspace, setting: str
+) -> None:
+    done = workspace.launch(setting, "seed=78")
+    refused(done, setting.partition("=")[0], WRONG_SETTINGS[setting])
+    assert "train" not in done.stages("start")
+
+
 def test_fewer_shards_than_workers_are_named_before_workers_start(workspace: Workspace) -> None:
     done = workspace.launch("train.loader=published", "hardware.num_workers=2")
     refused(done, "1 training shards for 2 workers", "train.loader=global")

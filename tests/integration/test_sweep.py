@@ -77,7 +77,7 @@ def test_a_sweep_trains_once_a_seed(workspace: Workspace) -> None:
 
 
 def test_a_failed_job_stops_nobody_and_is_named(workspace: Workspace, plain: Done) -> None:
-    """A width of 9 bits is found out by the quantizer, after training."""
+    """A width of 9 bits is found out by the quantizer."""
     done = workspace.launch("-m", "ttt=none", "quant.bits=9,6", "out_dir=outputs-bad")
     assert done.code == 1 and "Traceback" not in done.text
     assert "1 of 2 jobs finished, 1 failed" in done.stdout
