@@ -13,6 +13,7 @@ from pgolf.errors import UserError
 SCHEMA = 1
 ARTIFACT_LIMIT_BYTES = 16_000_000
 BUDGET_LIMIT_S = 600.0  # of training, and of evaluation
+BYTES_WITHIN = "bytes_within"  # of provenance.imported: how far off bytes of its scores may be
 
 # In the order in which a run makes them; `final` is the one that counts.
 SCORE_NAMES = ("trained", "ema", "adapted", "quantized", "final")

@@ -15,6 +15,7 @@ from typing import Any
 from pgolf.report import words
 from pgolf.report.downsample import lttb
 from pgolf.report.history import Curve, History
+from pgolf.report.texts import scored_bytes
 
 ALIVE_S = 120.0  # a run that wrote nothing for longer counts as stopped
 RUNNING_POINTS = 60
@@ -82,7 +83,7 @@ def _of_result(result: dict[str, Any]) -> Row:
         "seed": result["seed"],
         "bpb": {name: _round(score["bpb"]) for name, score in scores.items()},
         "control": None if result["control"] is None else _round(result["control"]["bpb"]),
-        "scored": (scores.get("final") or {}).get("bytes"),
+        "scored": scored_bytes(result),
         "eligible": verdict["eligible"],
         "track": verdict["track"],
         "why": [*verdict["reasons"], *verdict["notes"]],

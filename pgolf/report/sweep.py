@@ -15,6 +15,7 @@ from rich.text import Text
 from pgolf.report import words
 from pgolf.report.overview import WIDE, sparkline
 from pgolf.report.table import print_trimmed
+from pgolf.report.texts import distinct_texts
 
 Result = dict[str, Any]
 
@@ -38,7 +39,7 @@ def print_sweep(
         groups = by_configuration(results)
         if any(len(newest_of_seeds(group)) > 1 for group in groups.values()):
             parts.append(_means(groups, varying(results)))
-    texts = sorted({r["bpb"]["final"]["bytes"] for r in results if r["bpb"]["final"] is not None})
+    texts = distinct_texts(results)
     if len(texts) > 1:
         sizes = "; ".join(f"{size:,}" for size in texts)
         warning = f"scored on different texts ({sizes} bytes): do not compare their bits per byte"

@@ -16,11 +16,18 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pgolf.audit.records.log import Log, Scored, charged_phases, parse_log
+from pgolf.audit.records.log import Log, Scored, bytes_per_token, charged_phases, parse_log
 from pgolf.errors import UserError
 from pgolf.files import atomic_writer, sha256_file, sha256_json, write_json
 from pgolf.new_folder import check_new, write_whole
-from pgolf.result import BUDGET_LIMIT_S, TRACK_ADAPTIVE, TRACK_FIXED, Eligibility, build_result
+from pgolf.result import (
+    BUDGET_LIMIT_S,
+    BYTES_WITHIN,
+    TRACK_ADAPTIVE,
+    TRACK_FIXED,
+    Eligibility,
+    build_result,
+)
 
 MAX_LOG_BYTES = 2**26
 LN2 = math.log(2.0)
@@ -35,6 +42,7 @@ STEP = re.compile(
     r"(?:.*?train_time\s*[:=]\s*(?P<time>[\d.]+)\s*(?P<unit>ms|s|m)\b)?"
 )
 UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0}
+EPOCH = re.compile(r"ttt\w*\s*:\s*epoch\s+(?P<epoch>\d+)/\d+\s+val_bpb\s*[:=]\s*(?P<bpb>[\d.]+)")
 
 
 def import_log(file: Path, folder: Path, val_tokens: int | None) -> dict[str, Any]:
@@ -110,21 +118,24 @@ def result_of(
         raise UserError(f"{file}: no final score (val_loss and val_bpb on one line)")
     if log.seed is None:
         raise UserError(f"{file}: says no seed; name it like train_seed42.log")
-    tokens, exact_bytes = _counts(log, final, file, val_tokens)
+    tokens, raw_bytes = _counts(log, final, file, val_tokens)
     seconds, budget_of = _seconds(log, final)
     model, code = _sizes(log, file)
-    notes = [NOT_AUDITED]
-    if exact_bytes is None:
+    notes, bytes_within = [NOT_AUDITED], 0
+    if raw_bytes is None:
         notes.append("Bytes are not in the log: they are what its loss and BPB imply.")
-    scores = {"final": _score(final, tokens, exact_bytes)}
+        ((_, ratio, error),) = bytes_per_token([final])
+        raw_bytes = max(1, round(ratio * tokens))
+        bytes_within = math.ceil(error * raw_bytes) + 1
+    scores = {"final": _score(final.val_bpb, tokens, raw_bytes)}
     for key, scored in _earlier(log, final).items():
-        scores[key] = _score(scored, tokens, exact_bytes)
+        scores[key] = _score(scored.val_bpb, tokens, raw_bytes)
     time = datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.UTC)
     return build_result(
         run_id=f"imported-{sha256_file(file)[:12]}",
         name=name,
         seed=log.seed,
-        overrides=[f"imported from {file.name}"],
+        overrides=[],  # seeds of one configuration have one name in tables
         scores=scores,
         artifact={"model_bytes": model, "code_bytes": code},
         seconds=seconds,
@@ -133,7 +144,11 @@ def result_of(
         eligibility=Eligibility(False, _track(log, final), [NOT_AUDITED], notes[1:]),
         provenance={
             "time": time.isoformat(timespec="seconds"),
-            "imported": {"file": str(file.resolve()), "sha256": sha256_file(file)},
+            "imported": {
+                "file": str(file.resolve()),
+                "sha256": sha256_file(file),
+                BYTES_WITHIN: bytes_within,
+            },
             "command": None,
             "git": None,
             "python": None,
@@ -162,12 +177,11 @@ def _counts(log: Log, final: Scored, file: Path, val_tokens: int | None) -> tupl
     return tokens, None
 
 
-def _score(scored: Scored, tokens: int, exact_bytes: int | None) -> dict[str, float]:
-    """BPB as it is written; bytes, where they are not known, such that the loss is met, too."""
-    raw_bytes = exact_bytes or max(1, round(scored.val_loss * tokens / LN2 / scored.val_bpb))
-    nats = scored.val_bpb * LN2 * raw_bytes
+def _score(bpb: float, tokens: int, raw_bytes: int) -> dict[str, float]:
+    """BPB as it is written, with the nats that it means."""
+    nats = bpb * LN2 * raw_bytes
     return {
-        "bpb": scored.val_bpb,
+        "bpb": bpb,
         "nats": nats,
         "nats_per_token": nats / tokens,
         "tokens": tokens,
@@ -181,8 +195,10 @@ def _earlier(log: Log, final: Scored) -> dict[str, Scored]:
         "trained": r"^trained$",
         "ema": r"^ema$|post.?ema",
         "adapted": r"^adapted$|post.?prequant.?ttt",
-        "quantized": r"^quantized$|^final_int\d\w*roundtrip(?:_exact)?$",
+        "quantized": r"^(?:diagnostic )?quantized$|^final_int\d\w*roundtrip(?:_exact)?$",
     }
+    if log.steps is not None:  # the last score of the training loop
+        words["trained"] += rf"|^(?:step\s*:?\s*)?{log.steps}/\d+$"
     found = {}
     for key, pattern in words.items():
         rows = [s for s in log.scores if s is not final and re.search(pattern, s.name, re.I)]
@@ -251,4 +267,12 @@ def events_of(text: str, log: Log, time: float) -> Iterator[dict[str, Any]]:
             if rate:
                 event["tokens"] = step * rate
             yield event
+        elif found := EPOCH.search(line[:400]):
+            yield {
+                "time": time,
+                "event": "ttt_epoch",
+                "stage": "ttt",
+                "epoch": int(found["epoch"]),
+                "val/bpb": float(found["bpb"]),
+            }
     yield {"time": time, "event": "imported", "stage": "run", "lines": log.lines}

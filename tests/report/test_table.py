@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pgolf.report.sweep import by_configuration, print_sweep, varying
 from pgolf.report.table import print_result
+from pgolf.report.texts import distinct_texts
 from tests.report.fixtures import BPB, make_result, make_run
 
 
@@ -97,6 +98,16 @@ def test_scores_of_different_texts_are_said_not_to_compare():
     results[0]["bpb"]["final"]["bytes"] = 1000
     text = printed(print_sweep, results, [])
     assert "scored on different texts (1,000; 1,204,311 bytes)" in text
+
+
+def test_bytes_that_a_published_log_implies_are_not_exact():
+    results = sweep_results()[:3]
+    for result, size, within in zip(results, (999, 1000, 1003), (2, 0, 2), strict=True):
+        result["bpb"] = {"final": {"bytes": size}}
+        result["provenance"] = {"imported": {"bytes_within": within}} if within else {}
+    assert distinct_texts(results[:2]) == [999]
+    assert distinct_texts(results[1:]) == [1000, 1003]
+    assert distinct_texts([*results[1:], {**results[0], "bpb": {"final": None}}]) == [1000, 1003]
 
 
 def test_sweep_shows_each_job_and_names_failures_last():

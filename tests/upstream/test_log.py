@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pgolf.report.history import read_run
 from pgolf.report.overview import summary
 from pgolf.report.page import write_report
 from pgolf.report.rundata import load_run
+from pgolf.report.texts import distinct_texts
 from pgolf.result import TRACK_ADAPTIVE, validate_result
 from pgolf.upstream.import_log import import_log
 
@@ -46,9 +48,15 @@ def lines(seed: int, bpb: float, total: int) -> list[str]:
         "4583/20000 val_loss: 2.3800 val_bpb: 1.0870",
         "stopping_early: wallclock_cap train_time: 588073ms step: 4583/20000",
         scored("pre-quantization post-ema", 1.08410, 7000),
+        "prequant_ttt:start epochs=21 lr=0.0005 freeze_blocks=2 wd=0.0 parallel=8gpus",
+        "prequant_ttt:epoch 1/21 chunk 1457/1461 lr=0.000500",
+        "prequant_ttt:epoch 1/21 val_bpb=1.083488 lr=0.000500 time=66.8s",
+        "prequant_ttt:epoch 21/21 val_bpb=1.028800 lr=0.000053 time=16.8s",
+        "prequant_ttt:done in 401.8s (8 gpus)",
         scored("post-prequant-ttt", 1.02846, 7000),
         "Serialized model: 135431033 bytes",
         f"Code size: {CODE} bytes",
+        "GPTQ:collected 67 Hessians in 50.0s",
         f"Serialized model quantized+brotli: {total - CODE} bytes",
         f"Total submission size quantized+brotli: {total} bytes",
         scored("quantized", 1.04818, 9000),
@@ -84,11 +92,50 @@ def test_the_numbers_are_the_logs(runs: list[Path]) -> None:
         assert final["bytes"] == pytest.approx(BYTES, abs=3)
         assert result["artifact"]["total_bytes"] == total
         assert result["artifact"]["code_bytes"] == CODE
-        assert result["seconds"] == {"train": 588.073, "final": 122.0}
+        assert result["seconds"] == {
+            "train": 588.073, "test-time training before scoring": 401.8,
+            "Hessians and calibration": 50.0, "final": 122.0,
+        }  # fmt: skip
         scores = {k: v and round(v["bpb"], 5) for k, v in result["bpb"].items()}
         assert scores == {
-            "trained": None, "ema": 1.0841, "adapted": 1.02846, "quantized": 1.04818, "final": bpb,
+            "trained": 1.087, "ema": 1.0841, "adapted": 1.02846, "quantized": 1.04818, "final": bpb,
         }  # fmt: skip
+
+
+def test_seeds_are_one_configuration_of_one_text(
+    runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loss and BPB of each seed imply other bytes of the same text."""
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    for result, more in zip(results, (-1, 0, 1), strict=True):
+        result["bpb"]["final"]["bytes"] = BYTES + more
+    assert len(distinct_texts(results)) == 1
+    assert main(["compare", *map(str, runs)]) == 0
+    table = capsys.readouterr().out
+    assert re.search(r"published-V15 +3 +1\.03540 +0\.00070", table), table
+    assert "different texts" not in table
+
+
+def test_a_log_of_phases_while_scoring(tmp_path: Path) -> None:
+    """PR #1736 and later: scores before the last are called diagnostics."""
+    kept = lines(42, *SEEDS[42])
+    kept = [line.replace("pre-quant", "diagnostic pre-quant", 1) for line in kept]
+    kept = [line for line in kept if not line.startswith(("post-prequant", "prequant_ttt"))]
+    places = {line.split(" ")[0]: i for i, line in enumerate(kept)}
+    kept[places["quantized"]] = "diagnostic " + kept[places["quantized"]]
+    last = kept.pop(places["quantized_sliding_window"])
+    kept += ["ttpp: phase:1/3 pd:1104 gd:666 t:166.3s", "tttg: c1/111 lr:0.001000 t:0.3s",
+             last.replace("sliding_window", "ttt_phased"), "total_eval_time:396.9s"]  # fmt: skip
+    file = tmp_path / "train_seed42.log"
+    file.write_text("\n".join(kept) + "\n")
+    import_log(file, tmp_path / "run", None)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    scores = {k: v and round(v["bpb"], 5) for k, v in result["bpb"].items()}
+    assert scores == {
+        "trained": 1.087, "ema": 1.0841, "adapted": None, "quantized": 1.04818, "final": 1.03618,
+    }  # fmt: skip
+    assert result["eligibility"]["track"] == TRACK_ADAPTIVE
+    assert result["seconds"]["final"] == 396.9
 
 
 def test_nobody_takes_it_for_a_run_of_ours(runs: list[Path]) -> None:
@@ -110,7 +157,9 @@ def test_it_stands_in_tables_reports_and_comparisons(runs: list[Path]) -> None:
     row = summary(read_run(runs[0]))
     assert (row["seed"], row["bpb"], row["state"]) == (1337, 1.03484, "finished")
     assert row["name"] == "published-V15" and row["step"] == 500
-    assert load_run(runs[0]).loss_by_step == [(1.0, 9.0091), (500.0, 3.3127)]
+    run = load_run(runs[0])
+    assert run.loss_by_step == [(1.0, 9.0091), (500.0, 3.3127)]
+    assert run.ttt_bpb == [(1.0, 1.083488), (21.0, 1.0288)]
     write_report(runs[0])
     page = (runs[0] / "report.html").read_text()
     assert "1.0348" in page and "Imported from a published log" in page

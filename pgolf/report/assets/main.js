@@ -81,6 +81,17 @@ function pick(entries) {
   return picked.map(one => ({ ...one, colour: `var(--series-${taken.get(one.key)})` }));
 }
 
+// Bytes of each text; what may be the same as the one before it, as pgolf.report.texts has it.
+function distinctTexts(scored) {
+  const texts = [];
+  let reached = -1;
+  for (const [size, within] of scored.sort(([a], [b]) => a - b)) {
+    if (size - within > reached) texts.push(size);
+    reached = Math.max(reached, size + within);
+  }
+  return texts;
+}
+
 function aboutPicked(picked, entries) {
   const chosen = entries.filter(one => state.chosen.has(one.key)).length;
   const text = chosen > SERIES ? `The charts show the first ${SERIES} of ${chosen} chosen:`
@@ -88,7 +99,7 @@ function aboutPicked(picked, entries) {
       : entries.length > SERIES ? `The charts show the first ${SERIES} rows; choose others by their boxes:`
         : 'The charts show:';
   // Bits per byte of other texts are other numbers.
-  const texts = [...new Set(picked.flatMap(one => one.runs.map(run => run.scored)).filter(isNumber))];
+  const texts = distinctTexts(picked.flatMap(one => one.runs.map(run => run.scored)).filter(Boolean));
   return [h('span', { class: 'muted' }, text),
     picked.map(one => h('span', { class: 'chip' }, swatch(one), one.label)),
     chosen ? h('button', { 'data-focus': 'none', onclick: () => change({ chosen: new Set() }) },
