@@ -200,11 +200,17 @@ def _earlier(log: Log, final: Scored) -> dict[str, Scored]:
     if log.steps is not None:  # the last score of the training loop
         words["trained"] += rf"|^(?:step\s*:?\s*)?{log.steps}/\d+$"
     found = {}
+    others = [s for s in log.scores if s is not final and not _is_same(s, final)]
     for key, pattern in words.items():
-        rows = [s for s in log.scores if s is not final and re.search(pattern, s.name, re.I)]
+        rows = [s for s in others if re.search(pattern, s.name, re.I)]
         if rows:
             found[key] = rows[-1]
     return found
+
+
+def _is_same(scored: Scored, final: Scored) -> bool:
+    """One evaluation on two lines: rounded with its seconds, then with all digits."""
+    return f"{scored.name}_exact" == final.name
 
 
 def _seconds(log: Log, final: Scored) -> tuple[dict[str, float], dict[str, str]]:
@@ -215,7 +221,9 @@ def _seconds(log: Log, final: Scored) -> tuple[dict[str, float], dict[str, str]]
     for what, (_, spent) in charged_phases(log).items():
         seconds[what] = spent
     budget_of = dict.fromkeys(seconds, "train")
-    evaluation = log.total_eval[1] if log.total_eval else final.eval_s
+    rounded = [scored.eval_s for scored in log.scores if _is_same(scored, final)]
+    spent_on_final = [log.total_eval[1] if log.total_eval else None, final.eval_s, *rounded]
+    evaluation = next((spent for spent in spent_on_final if spent is not None), None)
     if evaluation is not None:
         seconds["final"], budget_of["final"] = evaluation, "evaluate"
     return seconds, budget_of

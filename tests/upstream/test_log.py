@@ -138,6 +138,39 @@ def test_a_log_of_phases_while_scoring(tmp_path: Path) -> None:
     assert result["seconds"]["final"] == 396.9
 
 
+def test_a_log_of_the_first_scripts(tmp_path: Path) -> None:
+    """Settings in lines of several; the last score twice, with its seconds and with all digits."""
+    tokens, bpb = 62_021_632, 1.20155579
+    loss = bpb * math.log(2) * BYTES / tokens
+    file = tmp_path / "first" / "train.log"
+    file.parent.mkdir()
+    file.write_text(
+        f"val_loader:shards pattern=/data/fineweb_val_*.bin tokens:{tokens}\n"
+        "world_size:8 grad_accum_steps:1\n"
+        "train_batch_tokens:524288 train_seq_len:1024 max_wallclock_seconds:600.000\n"
+        "seed:42\n"
+        "step:200/20000 train_loss:2.9296 train_time:11347ms step_avg:56.74ms\n"
+        "step:10606/20000 val_loss:2.0398 val_bpb:1.2081 train_time:600017ms step_avg:56.57ms\n"
+        "stopping_early: wallclock_cap train_time:600017ms step:10606/20000\n"
+        "Code size: 50269 bytes\n"
+        "Total submission size: 74624256 bytes\n"
+        "Total submission size int8+zlib: 15024608 bytes\n"
+        "eval_seq_len:2048 (NTK-scaled RoPE, 62021633 tokens)\n"
+        f"final_int8_zlib_roundtrip val_loss:{loss:.4f} val_bpb:{bpb:.4f} eval_time:78305ms\n"
+        f"final_int8_zlib_roundtrip_exact val_loss:{loss:.8f} val_bpb:{bpb:.8f}\n"
+    )
+    import_log(file, tmp_path / "run", None)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    scores = {k: v["bpb"] for k, v in result["bpb"].items() if v is not None}
+    assert scores == {"trained": pytest.approx(1.2081), "final": bpb}
+    assert result["seconds"] == {"train": 600.017, "final": 78.305}
+    assert (result["seed"], result["artifact"]["total_bytes"]) == (42, 15_024_608)
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert "train_seq_len: '1024'" in config and "\n  step" not in config
+    event = json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[0])
+    assert event["tokens"] == 200 * 524_288
+
+
 def test_nobody_takes_it_for_a_run_of_ours(runs: list[Path]) -> None:
     result = json.loads((runs[0] / "result.json").read_text())
     assert result["eligibility"]["eligible"] is False

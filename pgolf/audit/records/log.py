@@ -27,6 +27,8 @@ _VAL_TOKENS = re.compile(r"\b(?:val_tokens|val_loader:.*\btokens|target_tokens)\
 _COUNTED = re.compile(r"\btokens\s*[:=]\s*" + NUMBER + r"\s+bytes\s*[:=]\s*" + NUMBER)
 _SEED = re.compile(r"(?:^|\s)seed\s*[:=]\s*(\d+)\b")
 _SETTING = re.compile(r"^\s{2,}([A-Za-z_]\w*)\s*:\s(.*)$")
+# The first scripts have no block of settings, but lines of several before training begins.
+_SETTINGS = re.compile(r"[a-z_]\w*:\S+(?:\s+[a-z_]\w*:\S+)+")
 _RULE = re.compile(r"^[=\-#*]{20,}\s*$")
 _SECONDS = re.compile(r"(?:\bin|elapsed\s*[:=]|time\s*[:=]|took)\s*" + NUMBER + r"\s*(ms|s)\b")
 _CAP = re.compile(r"max_wallclock_seconds\s*[:=]\s*" + NUMBER)
@@ -157,6 +159,9 @@ def _read_line(log: Log, number: int, line: str) -> None:
     if setting := _SETTING.match(line):
         log.settings.setdefault(setting[1], setting[2].strip())
         return
+    if log.steps is None and not _STEP.search(line) and _SETTINGS.fullmatch(line.strip()):
+        for word in line.split():
+            log.settings.setdefault(*word.split(":", 1))
     _read_scores(log, number, line)
     _read_seconds(log, number, line)
     if size := _BYTES.match(line):
