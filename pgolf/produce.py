@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pgolf.artifact import Artifact, write_artifact
@@ -24,6 +24,7 @@ from pgolf.data.prefetch import Prefetch
 from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
 from pgolf.eval.standard import StandardEvaluator
+from pgolf.files import atomic_writer
 from pgolf.kernel.attention import set_backend
 from pgolf.kernel.choice import compile_blocks, compiles, set_kernels
 from pgolf.protocols import Model, Quantizer
@@ -325,18 +326,6 @@ def weights_of(model: nn.Module) -> Weights:
 
 
 def save_weights(weights: Weights, path: Path) -> None:
-    """Write a safetensors file atomically."""
-    partial = path.with_suffix(".partial")
-    try:
-        save_file({name: value.contiguous() for name, value in weights.items()}, partial)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    except Exception as error:  # safetensors raises its own type on a full disk
-        partial.unlink(missing_ok=True)
-        if "os error" in str(error).lower():
-            raise OSError(
-                28 if "space" in str(error).lower() else 5, str(error), str(path)
-            ) from error
-        raise
-    partial.replace(path)
+    """Write a safetensors file atomically, readable as other files are."""
+    with atomic_writer(path) as file:
+        file.write(save({name: value.contiguous() for name, value in weights.items()}))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pgolf.artifact import read_artifact
@@ -16,7 +18,7 @@ from pgolf.context import Context
 from pgolf.data.stream import TokenStream
 from pgolf.distributed import World
 from pgolf.errors import UserError
-from pgolf.produce import Parts, last_tokens
+from pgolf.produce import Parts, last_tokens, save_weights
 from pgolf.quant.codes import Codes
 from pgolf.quant.none import NoQuantizer
 from tests.artifact_files import MODEL
@@ -39,6 +41,18 @@ def test_the_last_tokens_are_those_of_all_shards_in_order(count: int) -> None:
 def test_too_little_training_text_is_refused() -> None:
     with pytest.raises(UserError, match=r"has \(28\), but there are only 27"):
         last_tokens(shards(15, 5, 7), 28)
+
+
+def test_weights_in_a_cache_are_readable_as_other_files(tmp_path: Path) -> None:
+    path, other = tmp_path / "ema.safetensors", tmp_path / "other"
+    weights = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor([1, 2]).bfloat16()}
+    save_weights(weights, path)
+    other.write_text("")
+    assert path.stat().st_mode == other.stat().st_mode
+    found = load_file(path)
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, other.name}
 
 
 def test_source_train_is_given_no_validation_text(
