@@ -32,13 +32,31 @@ FULL_DISK_GB = 17.0  # 80 training shards of 200 MB, validation, sidecar, checkp
 GB = 1e9
 
 
+# How a user moves each of them.
+MOVED_BY = {"cache": "PGOLF_CACHE", "data": "PGOLF_DATA", "outputs": "out_dir=..."}
+
+
 def disks(places: dict[str, Path]) -> dict[str, float]:
     """Free GB where each place lies, or would lie."""
-    free = {}
+    return {
+        name: round(shutil.disk_usage(_existing(place)).free / GB, 1)
+        for name, place in places.items()
+    }
+
+
+def unwritable(places: dict[str, Path]) -> dict[str, Path]:
+    """Places in which nothing can be written: somebody else's, read-only, or no folder."""
+    closed = {}
     for name, place in places.items():
-        there = next(path for path in (place, *place.resolve().parents) if path.exists())
-        free[name] = round(shutil.disk_usage(there).free / GB, 1)
-    return free
+        there = _existing(place)
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            closed[name] = there
+    return closed
+
+
+def _existing(place: Path) -> Path:
+    """The place, or what lies above it and is there."""
+    return next(path for path in (place, *place.resolve().parents) if path.exists())
 
 
 def compiler() -> str:
@@ -107,8 +125,21 @@ def product_flops(device: torch.device, dtype: torch.dtype, width: int) -> float
     return 2.0 * rows * width * 4 * width * repeats / max(clock.seconds("products"), 1e-9)
 
 
-def missing(devices: Devices, free: dict[str, float], hub_why: str, account: bool) -> list[str]:
-    """What would make more possible here, each with its remedy."""
+def missing(
+    devices: Devices,
+    free: dict[str, float],
+    closed: dict[str, Path],
+    hub_why: str,
+    account: bool,
+) -> list[str]:
+    """What would make more possible here, each with its remedy.
+
+    Args:
+        free: of `disks`.
+        closed: of `unwritable`.
+        hub_why: why the hub cannot be reached; empty if it can, or nobody asked.
+        account: there is one of W&B.
+    """
     found = []
     if devices.device == "cpu":
         found.append(
@@ -119,12 +150,15 @@ def missing(devices: Devices, free: dict[str, float], hub_why: str, account: boo
     if why := compiler():
         found.append(f"torch.compile and Triton cannot build: {why}; install it, or use "
                      "hardware.compile=false hardware.kernels=plain")  # fmt: skip
+    for name, place in closed.items():
+        found.append(
+            f"{name} cannot be written ({place}): choose a folder of yours by {MOVED_BY[name]}"
+        )
     for name, gb in free.items():
         if name != "outputs" and gb < FULL_DISK_GB:
-            variable = "PGOLF_DATA" if name == "data" else "PGOLF_CACHE"
             found.append(
                 f"{gb} GB free for {name}, scale=full takes {FULL_DISK_GB:.0f} GB: point "
-                f"{variable} to a larger disk, or use fewer data.train_shards"
+                f"{MOVED_BY[name]} to a larger disk, or use fewer data.train_shards"
             )
     if hub_why:
         found.append(

@@ -42,13 +42,19 @@ def test_each_fault_has_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert free["cache"] == free["data"] > 0
     monkeypatch.setattr(machine, "compiler", lambda: "no C compiler")
     low = {"cache": 1.0, "data": 2.0, "outputs": 0.1}
-    found = " | ".join(machine.missing(CPU, low, "it does not answer", account=False))
+    (tmp_path / "file").write_text("")
+    places = {"cache": tmp_path / "new", "data": tmp_path / "file" / "in"}
+    closed = machine.unwritable(places)
+    assert closed.pop("data") == tmp_path / "file" and "cache" not in closed
+    closed = {"outputs": Path("/read/only")}
+    found = " | ".join(machine.missing(CPU, low, closed, "it does not answer", account=False))
     for word in ("scale=nano", "hardware.compile=false", "PGOLF_CACHE", "PGOLF_DATA",
-                 "data=embedded", "wandb login"):  # fmt: skip
+                 "data=embedded", "wandb login", "outputs cannot be written (/read/only)",
+                 "out_dir=..."):  # fmt: skip
         assert word in found
     monkeypatch.setattr(machine, "compiler", lambda: "")
     plenty = {"cache": 99.0, "data": 99.0}
-    assert len(machine.missing(CPU, plenty, "", account=True)) == 1  # there is no GPU
+    assert len(machine.missing(CPU, plenty, {}, "", account=True)) == 1  # there is no GPU
 
 
 def test_a_compiler_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

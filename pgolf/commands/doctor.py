@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> Answer:
     devices = Hardware().settle()
     facts = provenance.collect()
     data = Path(provenance.environment("PGOLF_DATA") or "data").resolve()
-    free = machine.disks({"cache": cache_folder(), "data": data, "outputs": Path("outputs")})
+    places = {"cache": cache_folder(), "data": data, "outputs": Path("outputs")}
+    free, closed = machine.disks(places), machine.unwritable(places)
     why = "--offline" if options.offline else machine.hub_state()
     account = find_account().usable
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> Answer:
         "hub": why or "answers",
         "wandb": "an account is found" if account else "no key: runs stay offline",
         "full": machine.full_cost(devices),
-        "missing": machine.missing(devices, free, "" if options.offline else why, account),
+        "missing": machine.missing(devices, free, closed, "" if options.offline else why, account),
     }
 
 
