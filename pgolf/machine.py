@@ -30,9 +30,7 @@ STEP_GB, STEP_SEQS, STATE_GB = 27.7, 48, 0.9
 PRODUCT_ROWS, PRODUCT_REPEATS = {"cuda": 65_536, "cpu": 1_024}, {"cuda": 20, "cpu": 3}
 FULL_DISK_GB = 17.0  # 80 training shards of 200 MB, validation, sidecar, checkpoints and stages
 GB = 1e9
-
-
-# How a user moves each of them.
+# How a user moves each of the places that a run writes to.
 MOVED_BY = {"cache": "PGOLF_CACHE", "data": "PGOLF_DATA", "outputs": "out_dir=..."}
 
 
