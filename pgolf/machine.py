@@ -18,6 +18,7 @@ from pgolf.data import hub
 from pgolf.hardware import Devices
 from pgolf.kernel.choice import why_not_fused
 from pgolf.provenance import environment
+from pgolf.runfolder import nearest_existing
 
 # The published run: PR #1738, seed 1337.
 FULL_STEPS, FULL_BATCH_TOKENS = 4_583, 786_432
@@ -37,7 +38,7 @@ MOVED_BY = {"cache": "PGOLF_CACHE", "data": "PGOLF_DATA", "outputs": "out_dir=..
 def disks(places: dict[str, Path]) -> dict[str, float]:
     """Free GB where each place lies, or would lie."""
     return {
-        name: round(shutil.disk_usage(_existing(place)).free / GB, 1)
+        name: round(shutil.disk_usage(nearest_existing(place)).free / GB, 1)
         for name, place in places.items()
     }
 
@@ -46,15 +47,10 @@ def unwritable(places: dict[str, Path]) -> dict[str, Path]:
     """Places in which nothing can be written: somebody else's, read-only, or no folder."""
     closed = {}
     for name, place in places.items():
-        there = _existing(place)
+        there = nearest_existing(place)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             closed[name] = there
     return closed
-
-
-def _existing(place: Path) -> Path:
-    """The place, or what lies above it and is there."""
-    return next(path for path in (place, *place.resolve().parents) if path.exists())
 
 
 def compiler() -> str:

@@ -28,21 +28,23 @@ def make_run_folder(out_dir: Path, name: str) -> Path:
         except FileExistsError:
             if not parent.is_dir():
                 raise UserError(
-                    f"cannot create {folder}: {_obstacle(parent)} is a file; choose another "
+                    f"cannot create {folder}: {nearest_existing(parent)} is a file; choose another "
                     "out_dir=... or remove it"
                 ) from None
             continue
         except NotADirectoryError:
             raise UserError(
-                f"cannot create {folder}: {_obstacle(parent)} is a file; choose another out_dir=..."
+                f"cannot create {folder}: {nearest_existing(parent)} is a file; choose another "
+                "out_dir=..."
             ) from None
         except OSError as error:
             raise explain_os_error(error, folder) from error
         return folder
 
 
-def _obstacle(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the closest place above it that is there."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
 
 
 def check_writable(folder: Path, setting: str) -> None:
