@@ -46,16 +46,21 @@ def run_job(
     failure = failure_file(job)
     failure.unlink(missing_ok=True)
     # -P keeps the current folder off the module path: workers import the installed package.
-    command = [sys.executable, "-P", "-m", "pgolf.agent", "--standalone"]
-    if start is not None:  # the host's own name may lead to an interface that is not there
-        command += ["--local-addr", "127.0.0.1"]
-    command += ["--nproc-per-node", str(devices.num_workers), "-m", "pgolf.worker", str(job)]
+    python, worker = [sys.executable, "-P", "-m"], ["pgolf.worker", str(job)]
     cache = json.loads(job.read_text(encoding="utf-8"))["cache"]
     environment = _environment(devices, Path(cache), extra_path)
     if port is not None:
-        command = [sys.executable, "-P", "-m", "pgolf.worker", str(job)]
+        command = [*python, *worker]
         # Each job meets at a port of its own, not in the store that torchrun keeps for launchers.
         environment |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    elif devices.num_workers == 1:  # nobody to meet: torchrun would take longer than this to start
+        command = [*python, *worker]
+        environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    else:
+        command = [*python, "pgolf.agent", "--standalone"]
+        if start is not None:  # the host's own name may lead to an interface that is not there
+            command += ["--local-addr", "127.0.0.1"]
+        command += ["--nproc-per-node", str(devices.num_workers), "-m", *worker]
     process = (start or _start)(command, environment)
     try:
         code = _wait(process)

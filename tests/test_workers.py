@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ import sys
 from pathlib import Path
 from pgolf.hardware import Devices
 from pgolf.workers import run_job
-run_job(Path(sys.argv[1]), Devices("cpu", 2, "fp32", "auto", False, 1), sys.argv[2])
+devices = Devices("cpu", int(sys.argv[3]), "fp32", "auto", False, 1)
+run_job(Path(sys.argv[1]), devices, sys.argv[2])
 """
 ONE = Devices("cpu", 1, "fp32", "auto", False, 3)
 SHADOWED = ("__init__", "agent", "workers", "hardware", "errors")
@@ -66,15 +68,13 @@ def code(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def alone(code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Run one worker directly, as a launcher started by torchrun does."""
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
+def alone(code: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run one worker, which needs no torchrun."""
 
     def run(**order: Any) -> Path:
         job = tmp_path / "job.json"
         job.write_text(json.dumps({"cache": str(tmp_path / "cache"), **order}))
-        run_job(job, ONE, str(code), port=29_501)
+        run_job(job, ONE, str(code))
         return tmp_path
 
     return run
@@ -98,30 +98,40 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_no_worker_outlives_its_launcher(code: Path, tmp_path: Path) -> None:
-    launchers, folders = {}, {}
-    for name in ("SIGTERM", "SIGKILL"):
-        folders[name] = tmp_path / name
-        folders[name].mkdir()
-        (folders[name] / "job.json").write_text(json.dumps({"do": "sleep", "cache": str(tmp_path)}))
-        command = [sys.executable, "-c", LAUNCHER, str(folders[name] / "job.json"), str(code)]
-        launchers[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    launchers = {}
+    for case in product(("SIGTERM", "SIGKILL"), (1, 2)):
+        folder = tmp_path / f"{case[0]}-{case[1]}"
+        folder.mkdir()
+        (folder / "job.json").write_text(json.dumps({"do": "sleep", "cache": str(tmp_path)}))
+        command = [
+            sys.executable,
+            "-c",
+            LAUNCHER,
+            str(folder / "job.json"),
+            str(code),
+            f"{case[1]}",
+        ]
+        launchers[case] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
-    def workers(name: str) -> list[int]:
-        return [int(path.stem.partition("-")[2]) for path in folders[name].glob("worker-*.pid")]
+    def workers(case: tuple[str, int]) -> list[int]:
+        folder = tmp_path / f"{case[0]}-{case[1]}"
+        return [int(path.stem.partition("-")[2]) for path in folder.glob("worker-*.pid")]
 
     try:
-        for name, launcher in launchers.items():
-            assert wait_for(lambda name=name: len(workers(name)) == 2, 60), f"{name}: no start"
-            assert all(is_alive(pid) for pid in workers(name))
-            launcher.send_signal(getattr(signal, name))
-            ended = wait_for(lambda name=name: not any(map(is_alive, workers(name))), 5)
-            assert ended, f"{name}: workers live on"
+        for case, launcher in launchers.items():
+            assert wait_for(lambda case=case: len(workers(case)) == case[1], 60), (
+                f"{case}: no start"
+            )
+            assert all(is_alive(pid) for pid in workers(case))
+            launcher.send_signal(getattr(signal, case[0]))
+            ended = wait_for(lambda case=case: not any(map(is_alive, workers(case))), 5)
+            assert ended, f"{case}: workers live on"
             # Interrupted, not failed: the launcher's own exit code comes from that.
             assert launcher.wait(5) != 0
     finally:
-        for name, launcher in launchers.items():
+        for case, launcher in launchers.items():
             launcher.kill()
-            for pid in filter(is_alive, workers(name)):
+            for pid in filter(is_alive, workers(case)):
                 os.kill(pid, signal.SIGKILL)
 
 
@@ -149,8 +159,10 @@ def test_workers_get_threads_path_and_what_was_set(
 ) -> None:
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:cudaMallocAsync")
     monkeypatch.setenv("PYTHONPATH", "/given")
+    monkeypatch.setenv("RANK", "7")  # a leftover: whoever is one of several has WORLD_SIZE, too
     environment = json.loads((alone(do="environment") / "environment.json").read_text())
-    assert environment["OMP_NUM_THREADS"] == "3" and environment["MASTER_PORT"] == "29501"
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert (environment["RANK"], environment["WORLD_SIZE"]) == ("0", "1")
     assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "backend:cudaMallocAsync"
     assert environment["TRITON_CACHE_DIR"].endswith("/cache/compiled/triton")
     root = str(Path(pgolf.__file__).parent.parent)

@@ -61,7 +61,8 @@ def _read(path: Path) -> tuple[list[Score], list[str]]:
     jobs = sorted(path.glob(f"*/{OUTCOME}"))
     if jobs:
         return _from_sweep(path, jobs)
-    runs = sorted(path.glob("*/result.json"))
+    # Runs of one name lie in a folder of their own: out_dir/NAME/ID.
+    runs = sorted([*path.glob("*/result.json"), *path.glob("*/*/result.json")])
     if runs:
         return [score_of_run(run.parent) for run in runs], []
     raise UserError(

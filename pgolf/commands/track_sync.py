@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pgolf.commands.output import Answer
 from pgolf.errors import UserError
+from pgolf.say import TERMINAL
 
 HELP = "send runs to W&B that were logged offline"
 
@@ -40,18 +41,24 @@ def run(options: argparse.Namespace) -> Answer:
     if not found:
         return answer
     account = upload.usable_account()
-    for offline in found:
+    gone: str | None = None  # why the server no longer answers
+    for number, offline in enumerate(found, start=1):
         name = str(upload.run_folder_of(offline))
         if not (upload.is_finished(offline) or options.unfinished):
             answer["unfinished"].append(name)
         elif upload.is_sent(offline, account.url) and not options.again:
             answer["sent_before"].append(name)
+        elif gone is not None:
+            reason = f"not tried: {account.url} no longer answers ({gone})"
+            answer["failed"].append({"run": name, "reason": reason})
         else:
+            TERMINAL(f"sending {number} of {len(found)}: {name}")
             fault = upload.send(offline, account, options.timeout)
             if fault is None:
                 answer["sent"].append(name)
             else:
                 answer["failed"].append({"run": name, "reason": fault})
+                gone = upload.fault_of(account)
     return {**answer, "server": account.url}
 
 

@@ -59,13 +59,18 @@ def usable_account() -> Account:
         raise UserError(
             f"there is no API key for {account.url}: run `wandb login` or set WANDB_API_KEY"
         )
-    fault = probe(account, PROBE_TIMEOUT_S)
+    fault = fault_of(account)
     if fault is not None:
         raise UserError(
             f"W&B at {account.url} cannot be used: {fault}; check the network, the key and "
             "WANDB_BASE_URL"
         )
     return account
+
+
+def fault_of(account: Account) -> str | None:
+    """Why the server cannot be used now, or None."""
+    return probe(account, PROBE_TIMEOUT_S)
 
 
 def send(offline: Path, account: Account, timeout_s: float) -> str | None:

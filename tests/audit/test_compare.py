@@ -73,8 +73,8 @@ def test_runs_left_out_are_named_with_the_mean_of_all(tmp_path: Path) -> None:
     assert len(side.scores) == 2
     assert "holds 4 runs of this configuration, 2 are given" in notes[0]
     assert "seed 3" in notes[0] and "1 runs without a result: r9" in notes[1]
-    # All of them, named one by one or by their folder: nothing is left out but the unfinished one.
-    for sources in ([str(run) for run in runs], [str(tmp_path / "exp")]):
+    # All of them, one by one or by a folder: nothing is left out but the unfinished one.
+    for sources in ([str(run) for run in runs], [str(tmp_path / "exp")], [str(tmp_path)]):
         side, notes = read_side(sources)
         assert len(side.scores) == 4 and len(notes) == 1 and "r9" in notes[0]
 

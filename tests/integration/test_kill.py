@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pgolf.jobs import PRODUCE_STAGES
 from tests.integration.command import Done, Workspace
 from tests.integration.processes import Running
 
@@ -137,9 +138,14 @@ def test_only_used_time_is_charged(attempts: dict[str, Attempt], last: Done) -> 
     own_s = rows[-1]["time"] - rows[0]["time"]
     charged = last.result["seconds"]["train"]
     assert used_s + own_s - 0.5 < charged < used_s + own_s + 2.0
-    # The start of this attempt is charged, however slow it is, but nothing since the last kill.
+    # All that is charged of this attempt, start and end included, was spent since the last kill.
+    [resume], [artifact] = last.events("resume"), last.events("artifact")
+    stages = [event for event in last.events("stage") if event["status"] == "done"]
+    spent_s = sum(event["seconds"] for event in stages if event["stage"] in PRODUCE_STAGES)
+    spent_s += last.result["seconds"]["start_produce"]
+    spent_s -= resume["elapsed_s"] + resume["warm_up_s"]
     killed = list(attempts.values())[-1].steps[-1]["time"]
-    assert last.result["seconds"]["start_produce"] < rows[0]["time"] - killed - DEAD_S
+    assert own_s < spent_s < artifact["time"] - killed - DEAD_S
 
 
 def test_a_finished_run_leaves_no_checkpoints(workspace: Workspace, last: Done) -> None:

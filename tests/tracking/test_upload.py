@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -46,3 +49,44 @@ def test_a_wait_without_an_end_is_refused(
     for seconds in ("0", "-1", "nan"):
         assert main(["track", "sync", str(tmp_path), "--timeout", seconds]) == 2
     assert "above 0" in capsys.readouterr().err
+
+
+class Viewer(BaseHTTPRequestHandler):
+    """A server that knows every key."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"data": {"viewer": {"id": "1"}}}')
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_server_that_goes_away_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        offline = tmp_path / name / "wandb" / "offline-run-1"
+        offline.mkdir(parents=True)
+        (offline / "run.wandb").touch()
+        (tmp_path / name / "result.json").touch()
+    server = HTTPServer(("127.0.0.1", 0), Viewer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    tried = []
+
+    def lose_the_server(command: list[str], timeout: float, **settings: object) -> NoReturn:
+        tried.append(command[-1])
+        server.shutdown()
+        server.server_close()
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(upload.subprocess, "run", lose_the_server)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    assert main(["track", "sync", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert tried == [str(tmp_path / "a" / "wandb" / "offline-run-1")]
+    assert "sending 1 of 3" in said.err and "no end within 300 s" in said.out
+    assert said.out.count("not tried") == 2 and "3 failed" in said.out
