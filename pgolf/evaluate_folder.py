@@ -51,13 +51,13 @@ def evaluate_on(
     config = opened.config() or _plain(artifact.model_config)
     groups = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
     config = changed(config, overrides, groups)
-    devices = instantiate(config["hardware"]).settle()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         view, work = folder / "validation", folder / "work"
         work.mkdir()
         made_by = _view(data, view)
         bos_id = _check(opened, data, artifact.tokenizer_fingerprint, made_by, tokenizer)
+        devices = instantiate(config["hardware"]).settle()  # seconds, so all else is checked before
         hidden = None
         if config.get("sandbox") != "off":
             hidden = {**hidden_of(config, cache, data, data), "canary": str(_canary(data))}
@@ -130,6 +130,8 @@ def _check(
                 f"{opened.artifact} was made with tokenizer {fingerprint[:12]}, the shards in "
                 f"{data} with {of_data[:12]}: prepare the text with the artifact's tokenizer"
             )
+        if named is not None:
+            find_tokenizer(opened, of_data, named)
         if (data / "tokenizer").is_dir():
             return int(open_tokenizer(data / "tokenizer").bos_id)
     if not opened.tokenizer_folders() and named is None:

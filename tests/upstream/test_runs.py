@@ -20,6 +20,10 @@ def test_a_run_speaks_and_is_scored_by_a_stranger(tmp_path: Path) -> None:
     assert again["standard"]["bpb"] == pytest.approx(
         done.result["bpb"]["quantized"]["bpb"], rel=1e-6
     )
+    other = workspace.folder / "other.model"
+    other.touch()  # the shards bring the tokenizer; one that is named beside it is compared
+    wrong = workspace.pgolf("evaluate", done.folder, "--data", shards, "--tokenizer", other)
+    assert wrong.code == 2 and str(other) in wrong.stderr
     said = workspace.pgolf("generate", done.folder, "Document 1", "--tokens", "8", "--stream")
     assert said.code == 0 and said.stdout.startswith("Document 1"), said.text
     plain = workspace.pgolf("generate", done.folder, "Document 1", "--tokens", "8", "--no-cache")
