@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pgolf.container import FORMAT_VERSION, join, malformed, split
 from pgolf.errors import UserError
@@ -282,12 +283,25 @@ def check_targets(config: Any, file: Path) -> None:
             check_targets(value, file)
 
 
-def build_model(artifact: Artifact, device: str = "meta") -> nn.Module:
-    """The model with the dequantized weights, on the CPU, ready for evaluation.
+class Undrawn(TorchFunctionMode):
+    """Modules made in it, on the "meta" device, are given no initial values.
 
-    Args:
-        device: where initial values are drawn, which are overwritten: "meta" draws none, but makes
-            torch import its compiler, which takes longer than drawing those of a small model.
+    There is nothing to fill there, yet torch would import its compiler for it: a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def build_model(artifact: Artifact) -> nn.Module:
+    """The model with the dequantized weights, on the CPU, ready for evaluation.
 
     Raises:
         UserError: the configuration's class is not pgolf's, or the weights do not fit it.
@@ -297,7 +311,7 @@ def build_model(artifact: Artifact, device: str = "meta") -> nn.Module:
         raise malformed(file, "the model's configuration has no _target_")
     check_targets(artifact.model_config, file)
     try:
-        with torch.device(device):
+        with torch.device("meta"), Undrawn():
             model: nn.Module = instantiate(artifact.model_config, _convert_="all")
         dtypes = {name: value.dtype for name, value in model.state_dict().items()}
         cast = {name: value.to(dtypes.get(name, value.dtype)) for name, value in weights.items()}

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
+from pgolf.artifact import Undrawn
 from pgolf.clock import Clock
 from pgolf.config import compose
 from pgolf.data import hub
@@ -76,7 +77,7 @@ def full_cost(devices: Devices) -> dict[str, Any]:
         hours, memory_gb: estimates; of one device with micro-batches of 48 sequences, and with 1.
     """
     config = compose(["experiment=v15", "hardware=auto"])
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         model = instantiate(config["model"], _convert_="all")
     device = torch.device(devices.device)
     dtype = torch.bfloat16 if devices.precision == "bf16" else torch.float32

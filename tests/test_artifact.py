@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,20 @@ def test_any_model_of_the_package_is_rebuilt(tmp_path: Path) -> None:
     model.load_state_dict(codes.weights())
     with torch.no_grad():
         assert torch.equal(build_model(read_artifact(tmp_path)).logits(ids), model.logits(ids))
+
+
+def test_no_compiler_is_loaded_to_rebuild_a_model(tmp_path: Path) -> None:
+    """Nor are values drawn that are overwritten at once: both take seconds of an evaluation."""
+    write(tmp_path, quantized(tiny_recurrent(), NoQuantizer()))
+    state = torch.get_rng_state()
+    build_model(read_artifact(tmp_path))
+    assert torch.equal(torch.get_rng_state(), state)
+    code = (
+        "import sys; from pathlib import Path; from pgolf import artifact\n"
+        f"artifact.build_model(artifact.read_artifact(Path({str(tmp_path)!r})))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_weights_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:

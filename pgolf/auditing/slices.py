@@ -15,8 +15,6 @@ from pgolf.shipped import adapts_while_scoring
 
 # Of a method that adapts to documents: several rounds and two phases, in a few short documents.
 NUM_DOCS, BATCH_DOCS, PHASE_TOKENS = 6, 2, 32
-MODEL_FILE = "model.pgolf"
-SMALL_BYTES = 2_000_000  # of a model whose initial values are drawn in less than a second
 LATER = "the run's own chunk length: a short text was adapted to in chunks of {} tokens"
 SHORTER = "the run's own documents: {} short ones were scored, {} side by side"
 
@@ -128,8 +126,7 @@ class Slices:
                 self._read = read_artifact(self.artifact)
             except UserError as error:  # what is shipped is the run's own fault
                 raise RunFailed(str(error)) from error
-        is_small = (self.artifact / MODEL_FILE).stat().st_size < SMALL_BYTES
-        return build_model(self._read, "cpu" if is_small else "meta")
+        return build_model(self._read)
 
     def _evaluator(self, num_positions: int) -> tuple[Any, int, int]:
         """The evaluator of a text so long, and the run's own seq_len and stride.

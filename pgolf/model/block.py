@@ -37,7 +37,9 @@ class Block(nn.Module):
         self.attn, self.mlp, self.parallel = attention, mlp, parallel
         self.attn_scale = nn.Parameter(torch.ones(model_dim))
         self.mlp_scale = nn.Parameter(torch.ones(model_dim))
-        self.resid_mix = nn.Parameter(torch.stack((torch.ones(model_dim), torch.zeros(model_dim))))
+        mix_2D = torch.zeros(2, model_dim)
+        mix_2D[0] = 1.0
+        self.resid_mix = nn.Parameter(mix_2D)
 
     def forward(
         self,

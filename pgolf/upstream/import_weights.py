@@ -12,7 +12,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from pgolf.artifact import Artifact, build_model, read_artifact, write_artifact
+from pgolf.artifact import Artifact, Undrawn, build_model, read_artifact, write_artifact
 from pgolf.codec.brotli_codec import BrotliCodec
 from pgolf.config import Config, compose
 from pgolf.errors import UserError
@@ -152,7 +152,7 @@ def sizes_of(codes: Codes) -> dict[str, Any]:
 def _expected(model: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     import torch
 
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         built = instantiate(model, _convert_="all")
     return {name: tuple(value.shape) for name, value in built.state_dict().items()}
 
