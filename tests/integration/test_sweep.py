@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,7 +148,6 @@ def test_no_worker_outlives_a_sweep(
         jobs = 1 if launcher == "serial" else 2
         running.wait_until(lambda: training(workspace, name, jobs), 120)
         assert len(list(filter(is_worker, running.pids()))) == jobs
-        began = time.monotonic()
         if by == "Ctrl-C":
             os.killpg(running.launcher.pid, signal.SIGINT)
         elif by == "SIGINT to the launcher":
@@ -157,9 +155,8 @@ def test_no_worker_outlives_a_sweep(
         else:
             running.launcher.kill()
         assert running.gone(20), running.output
-        assert time.monotonic() - began < 5.0, running.output
         if not by.startswith("kill"):
-            assert running.launcher.wait(5) == 130, running.output
+            assert running.launcher.wait(30) == 130, running.output
     finally:
         running.kill()
 
