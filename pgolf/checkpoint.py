@@ -16,7 +16,7 @@ from pgolf.files import atomic_writer, write_json
 
 LATEST = "checkpoint.json"
 HEARTBEAT = "heartbeat.json"
-BEAT_EVERY_S = 0.5
+NOTE_EVERY_S = 0.5
 
 
 class Checkpoints:
@@ -28,14 +28,17 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._beat_s = 0.0
+        self._noted_s = 0.0
 
     def beat(self, seconds: dict[str, float]) -> None:
         """Note the seconds used by each phase, so that a killed run is charged for what it used."""
-        used_s = sum(seconds.values())
-        if used_s - self._beat_s >= BEAT_EVERY_S:
-            self._beat_s = used_s
-            write_json(self.folder / HEARTBEAT, seconds)
+        if sum(seconds.values()) - self._noted_s >= NOTE_EVERY_S:
+            self.note(seconds)
+
+    def note(self, seconds: dict[str, float]) -> None:
+        """As `beat`, at once."""
+        self._noted_s = sum(seconds.values())
+        write_json(self.folder / HEARTBEAT, seconds)
 
     def used_s(self) -> dict[str, float]:
         """Seconds by phase that earlier, killed processes used."""

@@ -18,6 +18,7 @@ from yaml import YAMLError
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
 from pgolf.quant.rules import parse_rules
+from pgolf.ranges import RANGES, check_ranges
 from pgolf.signature import check_arguments
 from pgolf.ttt.check import check_ttt
 
@@ -66,6 +67,8 @@ def check(config: Config) -> None:
     if "rules" in config["quant"]:
         parse_rules("quant.rules", config["quant"]["rules"])
     _check_run_level(config)
+    for group in RANGES:
+        check_ranges(group, config[group])
     _check_model(config["model"])
     _check_vocabulary(config)
     _check_lengths(config)
@@ -108,7 +111,7 @@ def _check_run_level(config: Config) -> None:
         raise UserError(f"seed={seed!r}: expected a whole number, 0 or more")
     _check_names("limits", limits, {"artifact_bytes", "train_s", "evaluate_s"})
     for key, value in limits.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise UserError(f"limits.{key}={value!r}: expected a number above 0")
     if (held := config.get("sandbox", "auto")) not in ("auto", "off"):
         # YAML reads a bare off as false.
@@ -142,6 +145,9 @@ def _check_model(model: Config) -> None:
             f"model.num_heads={heads} is no multiple of num_kv_heads={kv_heads}: "
             f"query heads share key-value heads evenly (scale.num_kv_heads=...)"
         )
+    width = model.get("mlp_mult")
+    if dim is not None and width is not None and int(dim * width) < 1:
+        raise UserError(f"model.mlp_mult={width}: a hidden layer of no width (scale.mlp_mult=...)")
     if model.get("num_loops", 0) < 0:
         raise UserError(
             f"model.num_loops={model['num_loops']}: expected 0 (no recurrence) or more "
@@ -175,23 +181,8 @@ def _check_vocabulary(config: Config) -> None:
         raise UserError(f"tokenizer.vocab_size={own}: ids are stored as uint16, use at most 65536")
 
 
-# A zero or less in one of these would divide by zero or never end, minutes into a run.
-POSITIVE = {
-    "train": ("seq_len", "train_batch_tokens", "micro_batch_seqs", "num_steps", "max_seconds",
-              "checkpoint_every_s", "log_every"),
-    "eval": ("seq_len", "batch_seqs"),
-    "ttt": ("seq_len", "batch_seqs", "chunk_tokens", "phases", "fit_tokens", "iterations",
-            "history", "bound", "rank", "lora_chunk_tokens", "batch_docs"),
-}  # fmt: skip
-
-
 def _check_lengths(config: Config) -> None:
     train, evaluate, ttt = config["train"], config["eval"], config["ttt"]
-    for group, keys in POSITIVE.items():
-        for key in keys:
-            value = config[group].get(key)
-            if value is not None and value <= 0:
-                raise UserError(f"{group}.{key}={value}: expected a number above 0")
     if train["train_batch_tokens"] % train["seq_len"]:
         raise UserError(
             f"train.train_batch_tokens={train['train_batch_tokens']} is no multiple of "
@@ -204,6 +195,18 @@ def _check_lengths(config: Config) -> None:
         raise UserError(
             f"eval.stride={stride}: expected 1 to eval.seq_len={evaluate['seq_len']}, "
             "otherwise some tokens would not be scored (scale.eval_stride=...)"
+        )
+    frozen, layers = ttt.get("freeze_blocks"), config["model"].get("num_layers")
+    if frozen is not None and layers is not None and frozen >= layers:
+        raise UserError(
+            f"ttt.freeze_blocks={frozen}: the model has {layers} blocks, so none would be trained; "
+            "use a smaller number, or ttt=none"
+        )
+    limit, of_run = config["quant"].get("limit_bytes"), config["limits"]["artifact_bytes"]
+    if limit is not None and limit > of_run:
+        _warn(
+            f"quant.limit_bytes={limit:,} is above limits.artifact_bytes={of_run:,}: the artifact "
+            "may become too large to be eligible"
         )
     check_ttt(ttt, evaluate.get("seq_len"))
 
@@ -319,6 +322,9 @@ def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Co
     result: Config = OmegaConf.to_container(merged)  # type: ignore[assignment]
     for group in groups:
         _check_node(group, result[group])
+        if group in RANGES:
+            check_ranges(group, result[group])
+    _check_lengths(result)
     return result
 
 

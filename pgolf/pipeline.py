@@ -349,9 +349,14 @@ class Run:
     def start_seconds(
         self, events: list[dict[str, Any]], scores: dict[str, Any]
     ) -> dict[str, float]:
-        """Seconds of both jobs outside their stages: starting processes and what lies between."""
-        in_stages = 0.0
+        """Seconds of both jobs outside their stages: starting processes and what lies between.
+
+        What the produce job waited for another run's stage, which is charged as reused, is apart.
+        """
+        in_stages, waited = 0.0, 0.0
         for event in events:
+            if event["event"] == "stage" and event["stage"] in PRODUCE_STAGES:
+                waited += event.get("waited_s", 0.0)
             if event["event"] == "stage" and event.get("status") == "done":
                 in_stages += event["seconds"] if event["stage"] in PRODUCE_STAGES else 0.0
             elif event["event"] == "warm_up":
@@ -361,7 +366,8 @@ class Run:
         scored = scores["load_s"]
         scored += sum(scores[name]["seconds"] for name in EVALUATE_SCORES if name in scores)
         return {
-            "start_produce": max(0.0, self.clock.seconds("produce") - in_stages),
+            "start_produce": max(0.0, self.clock.seconds("produce") - in_stages - waited),
+            "wait": waited,
             "start_evaluate": max(0.0, self.clock.seconds("evaluate") - scored),
         }
 

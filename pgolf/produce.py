@@ -89,7 +89,9 @@ def run_stage(
         assert info is not None
         stage.discard_work()
         seconds = round(info["seconds"], 3)
-        context.events.emit("stage", name, status=status, seconds=seconds, key=stage.key)
+        context.events.emit(
+            "stage", name, status=status, seconds=seconds, key=stage.key, waited_s=stage.waited_s
+        )
         if status == "reused":
             say(f"{name}: reused from the cache, saves {info['seconds']:.1f} s")
         if "score" in info:
@@ -179,6 +181,7 @@ class Parts:
         return {
             "seconds": seconds,
             "warm_up_s": warm_up,
+            "lost_s": state.lost_s,
             "steps": state.step,
             "tokens": state.tokens_seen,
             "loss": state.last_loss,

@@ -12,6 +12,7 @@ from pgolf.errors import UserError
 
 SCHEMA = 1
 ARTIFACT_LIMIT_BYTES = 16_000_000
+TOLD_FROM_S = 1.0  # of lost training
 BUDGET_LIMIT_S = 600.0  # of training, and of evaluation
 BYTES_WITHIN = "bytes_within"  # of provenance.imported: how far off bytes of its scores may be
 
@@ -81,6 +82,7 @@ def judge_eligibility(
     stream_tokens: int,
     official_validation: bool | None = None,
     ttt_notes: Sequence[str] = (),
+    lost_s: float = 0.0,
 ) -> Eligibility:
     """Judge a run by facts that it measured itself; the auditor's probes are another matter.
 
@@ -97,6 +99,7 @@ def judge_eligibility(
         stream_tokens: tokens of the validation stream; all but the first can be scored.
         official_validation: whether the text is the first 50,000 FineWeb documents; None: unknown.
         ttt_notes: what the test-time training has to say, one plain sentence each.
+        lost_s: seconds of training that a kill made worthless, charged all the same.
     """
     reasons = [] if ttt_eligible else [ttt_reason or "The test-time training breaks a rule."]
     if total_bytes > limit_bytes:
@@ -117,6 +120,11 @@ def judge_eligibility(
             f"{scored_tokens:,} of the {stream_tokens - 1:,} validation tokens were scored."
         )
     notes = list(ttt_notes)
+    if lost_s >= TOLD_FROM_S:
+        notes.append(
+            f"Training was killed and continued: {lost_s:.1f} s after checkpoints are charged, and "
+            "their steps were lost."
+        )
     if official_validation is False:
         notes.append(
             "The validation text is not the first 50,000 FineWeb documents: compare this score "
@@ -147,7 +155,7 @@ def _is_over(budget: Mapping[str, Any]) -> bool:
 
 def _over(budget: Mapping[str, Any]) -> str:
     return (
-        f"The {budget['name']} budget of {budget['limit_s']:.0f} s is exceeded: "
+        f"The {budget['name']} budget of {budget['limit_s']:g} s is exceeded: "
         f"{budget['charged_s']:.1f} s were used."
     )
 

@@ -13,10 +13,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pgolf.clock import Clock
 from pgolf.files import explain_os_error, locked, sha256_file, sha256_json, write_json
 
 DONE = "done.json"
@@ -60,6 +61,7 @@ class Stage:
         self.folder = root / name / key
         self.work = root / name / f"{key}.work"
         self._say = say
+        self.waited_s = 0.0  # for another process, in `lock`
 
     def find(self) -> dict[str, Any] | None:
         """The stage's information when it is finished and whole, else None.
@@ -89,12 +91,18 @@ class Stage:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_os_error(error, self.work) from error
-        with locked(self.folder.with_name(f"{self.key}.lock"), self._say_waiting):
-            self.work.mkdir(parents=True, exist_ok=True)
-            yield
+        clock = Clock({})
+        with ExitStack() as waiting:
 
-    def _say_waiting(self) -> None:
-        self._say(f"{self.name}: waiting for another run that is making the same result")
+            def busy() -> None:
+                self._say(f"{self.name}: waiting for another run that is making the same result")
+                waiting.enter_context(clock.phase("wait", "wait"))
+
+            with locked(self.folder.with_name(f"{self.key}.lock"), busy):
+                waiting.close()
+                self.waited_s = round(clock.seconds("wait"), 3)
+                self.work.mkdir(parents=True, exist_ok=True)
+                yield
 
     def publish(self, info: dict[str, Any]) -> dict[str, Any]:
         """Make the work folder the entry, atomically; returns `info` as `find` will."""

@@ -74,6 +74,12 @@ def test_what_the_method_says_is_noted_first():
     assert verdict.eligible and len(verdict.notes) == 2 and verdict.notes[0] == "Stopped early."
 
 
+def test_training_that_a_kill_lost_is_noted():
+    verdict = judge_eligibility(**CLEAN, lost_s=12.34)
+    assert verdict.eligible and "12.3 s after checkpoints are charged" in verdict.notes[0]
+    assert judge_eligibility(**CLEAN, lost_s=0.4).notes == []
+
+
 def test_limits_above_the_published_ones_are_noted():
     budgets = [{"name": "train", "limit_s": 1200.0, "charged_s": 900.0}]
     verdict = judge_eligibility(**{**CLEAN, "budgets": budgets}, limit_bytes=20_000_000)

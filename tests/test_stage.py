@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +232,22 @@ def test_the_key_covers_settings_inputs_and_code(
 def test_a_misspelt_package_in_a_key_is_noticed() -> None:
     with pytest.raises(AssertionError, match="modle"):
         stage_key("train", ("modle",))
+
+
+def test_the_wait_for_another_process_is_measured(tmp_path: Path) -> None:
+    """It belongs to no budget: the other's seconds are charged as those of a reused stage."""
+    said: list[str] = []
+    first, second = (Stage(tmp_path, "train", "key", said.append) for _ in range(2))
+
+    def wait() -> None:
+        with second.lock():
+            pass
+
+    waiting = threading.Thread(target=wait)
+    with first.lock():
+        waiting.start()
+        while not said:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    waiting.join()
+    assert first.waited_s == 0.0 and second.waited_s >= 0.05

@@ -13,7 +13,10 @@ from pgolf.audit.times import contradictions
 # What a run may do without a limit: making shards, and scores that nothing depends on.
 FREE = {
     "data": {"documents", "tokens"},
-    "diagnostic": {"score_trained", "score_ema", "score_adapted", "quantized", "control"},
+    "diagnostic": {
+        *("score_trained", "score_ema", "score_adapted", "quantized", "control"),
+        "wait",  # as long as events tell of
+    },
 }
 TRAINING = {"train", "warm_up"}  # all that published accounts charge
 
@@ -107,6 +110,14 @@ class Meter:
                     self, f"{event['stage']} took {measured:.1f} s, {found:.1f} s are charged.",
                     stage=event["stage"], measured_s=measured, charged_s=found,
                 )  # fmt: skip
+
+        waited = sum(event.get("waited_s", 0.0) for event in subject.named("stage"))
+        claimed = result["seconds"].get("wait", 0.0)
+        if claimed - waited > self.tolerance_s:
+            yield failed(
+                self, f"{claimed:.1f} s of waiting are left out, {waited:.1f} s were waited.",
+                claimed_s=claimed, waited_s=round(waited, 3),
+            )  # fmt: skip
 
     def _uncharged(self, subject: Subject, result: dict[str, Any]) -> float | None:
         """Seconds of this run's processes that its result does not have; None if nobody knows."""

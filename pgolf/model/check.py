@@ -7,7 +7,7 @@ from pgolf.errors import UserError
 
 def check_positive(**sizes: float) -> None:
     for key, value in sizes.items():
-        if value <= 0:
+        if not 0.0 < value < float("inf"):
             raise UserError(f"model.{key}={value}: expected a number above 0")
 
 

@@ -78,7 +78,14 @@ def _of_every_script() -> Iterator[Part]:
         {
             "state.elapsed_s - saved_at >= settings.checkpoint_every_s": False,
         },
-        ("loop.restore()", "self.beat()", "def beat", "def restore", "saved_at = state.elapsed_s"),
+        (
+            "loop.restore()",
+            "self.beat()",
+            "def beat",
+            "def restore",
+            "def used_s",
+            "saved_at = state.elapsed_s",
+        ),
     )
 
 

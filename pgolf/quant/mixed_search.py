@@ -31,6 +31,8 @@ from pgolf.quant.rules import Rule
 from pgolf.quant.sensitivity import Divergence, row_importance
 
 REFERENCE_STEP = 0.5  # where errors are measured first, in root mean squares of a matrix
+STATES: Literal[8] = 8  # of the trellis, and the penalty of a bit, unless others are given
+PENALTY = 0.1
 WIDEST = 8  # bits while searching; codes are narrowed afterwards
 MEASUREMENTS = 2  # of errors: at the reference, and at what was chosen by it
 TRIALS = 6  # sizes that are tried for real
@@ -90,8 +92,8 @@ class MixedSearchQuantizer:
         *,
         limit_bytes: int,
         rounding: Literal["gptq", "trellis"] = "trellis",
-        states: Literal[4, 8, 16, 32, 64, 128, 256] = 8,
-        penalty: float = 0.1,
+        states: Literal[4, 8, 16, 32, 64, 128, 256] = STATES,
+        penalty: float = PENALTY,
         rank: int = 4,
         rank_candidates: int = 3,
         damping: float = 0.01,
@@ -102,11 +104,21 @@ class MixedSearchQuantizer:
     ) -> None:
         if limit_bytes < 1:
             raise UserError(f"quant.limit_bytes={limit_bytes}: expected 1 or more")
+        if calibration_batches < 2:
+            raise UserError(
+                f"quant.calibration_batches={calibration_batches}: expected 2 or more, one for "
+                "errors and at least one for the Hessians (scale.calibration_batches=...)"
+            )
         if not 0 <= weigh_batches < calibration_batches - 1:
             raise UserError(
                 f"quant.weigh_batches={weigh_batches}: expected 0 to "
-                f"{max(0, calibration_batches - 2)}, since of quant.calibration_batches="
+                f"{calibration_batches - 2}, since of quant.calibration_batches="
                 f"{calibration_batches} one measures errors and at least one gives the Hessians"
+            )
+        if rounding == "gptq" and (states, penalty) != (STATES, PENALTY):
+            raise UserError(
+                f"quant.states={states}, quant.penalty={penalty}: have no effect on "
+                "rounding=gptq; leave them out, or use quant.rounding=trellis"
             )
         if probe_seqs < 1:
             raise UserError(f"quant.probe_seqs={probe_seqs}: expected 1 or more")

@@ -23,6 +23,7 @@ STAGE_LABELS = {
     "warm_up": "warm-up",
     "ttt": "test-time training",
     "pack": "quantize and pack",
+    "wait": "wait for another run",
     "load": "load artifact",
     "final": "final evaluation",
     "adapt": "test-time training and final score",

@@ -40,6 +40,7 @@ class TrainState:
     tokens_seen: int = 0
     elapsed_s: float = 0.0
     last_loss: float = float("nan")
+    lost_s: float = 0.0  # used by processes that were killed, after their last checkpoint
 
 
 class Trainer:
@@ -55,7 +56,8 @@ class Trainer:
         recurrence_start_frac: part of the budget after which the recurrence is switched on.
         ema_decay: decay per step of the average of weights, which is the result.
         ema_ramp: decay min(ema_decay, (1+t)/(10+t)); "auto" is on when the run is shorter than
-            3,000 steps, where the plain average would still remember the initial weights.
+            3,000 steps, where the plain average would still remember the initial weights, and when
+            seconds alone end it, so that nobody knows how many they will be.
         compile_warmup_steps: steps without and with recurrence before the clock starts, where
             kernels are compiled; weights, optimizer and loader are put back afterwards.
         checkpoint_every_s: seconds between checkpoints.
@@ -251,7 +253,11 @@ class _Loop:
 
     def beat(self) -> None:
         if self.world.is_main:
-            self.checkpoints.beat({name: self.clock.seconds(name) for name in (PHASE, WARM_UP)})
+            self.checkpoints.beat(self.used_s())
+
+    def used_s(self) -> dict[str, float]:
+        """Seconds of each phase, those of earlier processes included."""
+        return {name: self.clock.seconds(name) for name in (PHASE, WARM_UP)}
 
     def log(self, loss: Tensor, lr_scale: float, saves: bool) -> str:
         """Emit the loss where it is due, and check it before a checkpoint keeps the weights."""
@@ -294,14 +300,23 @@ class _Loop:
         torch.set_rng_state(saved["rng"])
 
     def restore(self) -> None:
-        """Continue from the newest checkpoint, charging only the seconds that were used."""
+        """Continue from the newest checkpoint, charging the seconds that were used until the kill.
+
+        Without one nothing is left of them, so that training begins anew; but compiled kernels
+        stay, so that a warm-up is charged.
+        """
         saved, used_s = self.checkpoints.load(self.world), self.checkpoints.used_s()
         if saved is not None:
             self.load_snapshot(saved)
-        # Seconds after the last checkpoint bought nothing, but they were used.
-        self.state.elapsed_s = max(self.state.elapsed_s, used_s.get(PHASE, 0.0))
+            # Seconds after the last checkpoint bought nothing, but they were used.
+            lost_s = max(0.0, used_s.get(PHASE, 0.0) - self.state.elapsed_s)
+            self.state.elapsed_s += lost_s
+            self.state.lost_s += lost_s
         self.clock.add(PHASE, "train", self.state.elapsed_s)
         self.clock.add(WARM_UP, "train", used_s.get(WARM_UP, 0.0))
         if saved is not None or used_s:
+            if self.world.is_main:
+                self.checkpoints.note(self.used_s())
             used = {"elapsed_s": self.state.elapsed_s, "warm_up_s": self.clock.seconds(WARM_UP)}
-            self.events.emit("resume", "train", step=self.state.step, **used)
+            lost = {"lost_s": round(self.state.lost_s, 3)}
+            self.events.emit("resume", "train", step=self.state.step, **used, **lost)

@@ -521,6 +521,14 @@ def moved_to_diagnostic(made: Made) -> None:
     change_seconds(made, {"quantized": 60.0})
 
 
+@fault("more: seconds", "a second of the start is said to be waiting for another run", "METER")
+def said_waiting(made: Made) -> None:
+    result = made.result()
+    next(b for b in result["budgets"] if b["name"] == "diagnostic")["what"].append("wait")
+    made.save(result)
+    change_seconds(made, {"start_produce": -1.0, "wait": 1.0})
+
+
 @fault("more: seconds", "a stage of negative seconds", "METER")
 def negative(made: Made) -> None:
     change_seconds(made, {"start_produce": -1000.0, "train": 990.0})

@@ -21,6 +21,7 @@ def test_a_good_configuration_passes_silently() -> None:
         check(config_with())
 
 
+NAN = float("nan")
 PASSING: list[dict[str, Any]] = [
     {"seed": 0},
     {"limits__train_s": 0.5},
@@ -78,6 +79,19 @@ FAILING: list[tuple[dict[str, Any], str]] = [
     ({"name": "a/b"}, "name='a/b': use letters"),
     ({"name": ""}, "name=''"),
     ({"name": 7}, "name=7"),
+    # Numbers out of their range, nan among them, which is neither above nor below.
+    ({"limits__train_s": NAN}, "limits.train_s=nan: expected a number above 0"),
+    ({"limits__artifact_bytes": 0.5}, "limits.artifact_bytes=0.5: expected 1 or more"),
+    ({"limits__artifact_bytes": float("inf")}, "limits.artifact_bytes=inf"),
+    ({"train__max_seconds": NAN, "train__num_steps": None}, "train.max_seconds=nan"),
+    ({"train__ema_decay": 1.0}, "train.ema_decay=1.0: expected a number from 0 to below 1"),
+    ({"train__warmdown_frac": NAN}, "train.warmdown_frac=nan: expected a share from 0 to 1"),
+    ({"optim__grad_clip_norm": -1.0}, "optim.grad_clip_norm=-1.0: expected a number above 0"),
+    ({"optim__beta1": 1.0}, "optim.beta1=1.0"),
+    ({"optim__matrix_lr": -0.1}, "optim.matrix_lr=-0.1: expected a number, 0 or more"),
+    ({"optim__ns_steps": -1}, "optim.ns_steps=-1: expected 1 or more"),
+    ({"model__rope_base": 0.0}, "model.rope_base=0.0"),
+    ({"model__mlp_mult": 0.001}, "model.mlp_mult=0.001: a hidden layer of no width"),
     # The model's sizes.
     ({"model__num_layers": 0}, "model.num_layers=0: expected 1 or more"),
     ({"model__num_heads": 0}, "model.num_heads=0: expected 1 or more"),
@@ -98,7 +112,7 @@ FAILING: list[tuple[dict[str, Any], str]] = [
     # Lengths and budgets.
     ({"train__train_batch_tokens": 500}, "train_batch_tokens=500 is no multiple of .*seq_len=64"),
     ({"train__num_steps": None, "train__max_seconds": None}, "give at least one"),
-    ({"train__num_steps": 0}, "train.num_steps=0: expected a number above 0"),
+    ({"train__num_steps": 0}, "train.num_steps=0: expected 1 or more"),
     ({"train__max_seconds": -1}, "train.max_seconds=-1"),
     ({"train__seq_len": 0}, "train.seq_len=0"),
     ({"train__train_batch_tokens": 0}, "train.train_batch_tokens=0"),
@@ -190,3 +204,15 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes, messag
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError, match=rf"config\.yaml: .*{message}"):
         load_config(tmp_path)
+
+
+def test_blocks_that_leave_nothing_to_adapt_are_refused() -> None:
+    with pytest.raises(UserError, match=r"ttt\.freeze_blocks=4: the model has 4 blocks"):
+        compose(["ttt=prequant21", "ttt.freeze_blocks=4"])
+
+
+def test_an_artifact_may_not_be_sought_above_the_limit_of_the_run() -> None:
+    config = compose(["quant=mixed_search", "limits.artifact_bytes=85000"])
+    assert config["quant"]["limit_bytes"] == 85000
+    with pytest.warns(UserWarning, match=r"quant\.limit_bytes=90,000 is above limits\.artifact"):
+        compose(["quant=mixed_search", "limits.artifact_bytes=85000", "quant.limit_bytes=90000"])

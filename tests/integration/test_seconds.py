@@ -39,6 +39,8 @@ WARM_UP = {"event": "warm_up", "stage": "train", "seconds": 8.0}
         ([TRAIN, TTT], 30.0, 5.0),
         # Stages of the launcher, and what an earlier run took, are no part of this job.
         ([stage("tokens", 99.0), stage("train", 20.0, "reused"), TTT], 8.0, 3.0),
+        # Another run made the training meanwhile, which is charged as if it were this one's.
+        ([{**stage("train", 20.0, "reused"), "waited_s": 18.0}, TTT], 26.0, 3.0),
         # Compiling is charged by itself.
         ([WARM_UP, TRAIN], 30.0, 2.0),
         # A killed process trained for 12 of the 20 seconds; this one was 15 s on its way.
@@ -60,5 +62,8 @@ def test_seconds_between_stages(
     tmp_path: Path, events: list[dict[str, Any]], produce_s: float, expected: float
 ) -> None:
     found = start_seconds(events, produce_s, tmp_path)
-    assert found == {"start_produce": pytest.approx(expected), "start_evaluate": 4.0}
+    waited = sum(event.get("waited_s", 0.0) for event in events)
+    assert found == {
+        "start_produce": pytest.approx(expected), "start_evaluate": 4.0, "wait": waited
+    }  # fmt: skip
     assert set(found) <= set(BUDGET_OF)

@@ -62,13 +62,14 @@ def test_only_used_seconds_are_charged(tmp_path: Path) -> None:
     assert (resume["step"], resume["elapsed_s"], resume["warm_up_s"]) == (3, 10.0, 0.0)
 
 
-def test_a_run_killed_before_its_first_checkpoint_is_charged(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    """Nothing of it is used; were its seconds charged, a short budget would train nothing."""
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, loader=TinyLoader(stop_at=4), checkpoint_every_s=1e9)
     _, _, state, clock = fit(tmp_path, checkpoint_every_s=1e9)
-    assert state.step == 8 and clock.charged_s("train") == 4.0 + 8 * 2.0
-    [resume] = events_of(tmp_path, "resume")  # it begins anew, but is told to have used this
-    assert (resume["step"], resume["elapsed_s"]) == (0, 4.0)
+    assert state.step == 8 and clock.charged_s("train") == 8 * 2.0 and state.lost_s == 0.0
+    [resume] = events_of(tmp_path, "resume")
+    assert (resume["step"], resume["elapsed_s"]) == (0, 0.0)
 
 
 def test_a_resumed_run_ends_with_its_own_budget_of_time(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_a_resumed_run_ends_with_its_own_budget_of_time(tmp_path: Path) -> None:
         fit(tmp_path, loader=TinyLoader(stop_at=11), **budget)
     _, _, state, clock = fit(tmp_path, **budget)
     # 10 s were used, of which the steps after the third bought nothing: 10 s are left, 5 steps.
-    assert clock.charged_s("train") == 20.0 and state.step == 3 + 5
+    assert clock.charged_s("train") == 20.0 and state.step == 3 + 5 and state.lost_s == 4.0
 
 
 # -- warm-up -------------------------------------------------------------------------------------
