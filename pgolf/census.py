@@ -13,8 +13,12 @@ from pgolf.quant.codes import Codes
 from pgolf.result import ARTIFACT_LIMIT_BYTES
 
 
-def describe(artifact: Artifact, losses: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Tensors, streams and totals, as plain values; losses as in `tensor_rows`.
+def describe(
+    artifact: Artifact,
+    losses: Mapping[str, float] | None = None,
+    limit_bytes: int = ARTIFACT_LIMIT_BYTES,
+) -> dict[str, Any]:
+    """Tensors, streams and totals, as plain values; losses and limit as in `tensor_rows`.
 
     `encoded_bytes` of a tensor is its share where a codec of bytes mixes it with others: codes
     share a stream by their entropy, fp16 numbers by their count.
@@ -31,23 +35,26 @@ def describe(artifact: Artifact, losses: Mapping[str, float] | None = None) -> d
         "codec": artifact.codec,
         "model": artifact.model_config,
         "tokenizer_fingerprint": artifact.tokenizer_fingerprint,
-        "tensors": tensor_rows(artifact, losses),
+        "tensors": tensor_rows(artifact, losses, limit_bytes),
         "streams": streams,
         "header_bytes": artifact.file_bytes - encoded_bytes,
         "total_bytes": artifact.file_bytes,
-        "limit_bytes": ARTIFACT_LIMIT_BYTES,
+        "limit_bytes": limit_bytes,
         "parameters": parameters,
         "bits_per_parameter": 8 * artifact.file_bytes / max(parameters, 1),
     }
 
 
 def tensor_rows(
-    artifact: Artifact, losses: Mapping[str, float] | None = None
+    artifact: Artifact,
+    losses: Mapping[str, float] | None = None,
+    limit_bytes: int = ARTIFACT_LIMIT_BYTES,
 ) -> list[dict[str, Any]]:
     """A row for each tensor; `entropy_bytes` is of its small integers, None for fp16.
 
     Args:
         losses: nats a token that a tensor's codes add, where they were measured; `loss` of a row.
+        limit_bytes: of the folder that is shipped, code included.
     """
     entropy = entropy_bytes(artifact.codes)
     taken = iter(artifact.array_bytes or shares(artifact))
@@ -64,7 +71,7 @@ def tensor_rows(
                 "raw_bytes": raw_bytes(entry),
                 "entropy_bytes": entropy.get(entry.name),
                 "encoded_bytes": encoded,
-                "share_of_limit": encoded / ARTIFACT_LIMIT_BYTES,
+                "share_of_limit": encoded / limit_bytes,
                 "loss": (losses or {}).get(entry.name),
             }
         )

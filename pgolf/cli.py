@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RunFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"input error: {error.filename}: {error.strerror}; change that", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

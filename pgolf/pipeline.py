@@ -168,6 +168,7 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         job = Run(config, [], devices, Alone(), Path(temporary), cache, Say(None))
         prepared = prepare(source, tokenizer, cache, job.events, job.clock, job.say)
+        prepared.check_windows("validation", config, "eval")
         final: dict[str, Any] = job.evaluate(artifact.resolve(), prepared)["final"]
     return final
 

@@ -41,20 +41,30 @@ class Prepared:
 
     def check(self, config: Config, num_workers: int) -> None:
         """Raises UserError where a split is too short, or in too few shards, for what reads it."""
-        for split, setting, remedy in (
-            ("validation", "eval", "scale.eval_seq_len"),
-            ("training", "train", "scale.train_seq_len"),
-        ):
-            num_tokens = getattr(self.manifest, split).num_tokens
-            seq_len = config[setting]["seq_len"]
-            if num_tokens <= seq_len:
+        self.check_windows("validation", config, "eval")
+        self.check_windows("training", config, "train")
+        if config["ttt"].get("source") is not None and config["ttt"].get("epochs"):
+            self.check_windows("validation", config, "ttt")
+            count, there = self.manifest.validation.num_tokens, self.manifest.training.num_tokens
+            if config["ttt"]["source"] == "train" and there < count:
                 raise UserError(
-                    f"the {split} text has {num_tokens} tokens, fewer than one window of "
-                    f"{setting}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
-                    f"shorter windows ({remedy}=...)"
+                    f"ttt.source=train takes as many tokens of the training split as validation "
+                    f"has ({count:,}), but there are only {there:,}: use more text or less for "
+                    "validation"
                 )
         if config["train"]["loader"] == "published":
             check_dealt(len(self.manifest.training.shards), num_workers)
+
+    def check_windows(self, split: str, config: Config, group: str) -> None:
+        """Raises UserError where a split has fewer tokens than a window of a group's seq_len."""
+        num_tokens, seq_len = getattr(self.manifest, split).num_tokens, config[group]["seq_len"]
+        if num_tokens <= seq_len:
+            scale_key = "eval_seq_len" if group == "eval" else "train_seq_len"
+            raise UserError(
+                f"the {split} text has {num_tokens} tokens, fewer than one window of "
+                f"{group}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
+                f"shorter windows (scale.{scale_key}=...)"
+            )
 
 
 def prepare(

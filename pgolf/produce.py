@@ -243,7 +243,9 @@ class Parts:
             if world.is_main:
                 artifact, code_bytes = self.shipped(codes, trial, folder / "artifact")
                 info["model_bytes"], info["code_bytes"] = artifact.file_bytes, code_bytes
-                info["tensors"] = tensor_rows(artifact, codes.losses)
+                info["tensors"] = tensor_rows(
+                    artifact, codes.losses, self.config["limits"]["artifact_bytes"]
+                )
         finally:
             if world.is_main:
                 shutil.rmtree(trial, ignore_errors=True)

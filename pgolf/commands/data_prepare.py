@@ -47,6 +47,16 @@ def run(options: argparse.Namespace) -> Answer:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected 1 or more")
+    given = [text for text in options.overrides if text.startswith(("data=", "data."))]
+    if given:
+        raise UserError(
+            f"{given[0]}: text and split come from INPUT and --validation; leave it out"
+        )
+    if options.output.resolve().is_relative_to(Path(options.input).resolve()):
+        raise UserError(
+            f"-o {options.output}: lies in {options.input}, whose files are read: what is written "
+            "would be text the next time; choose a folder outside"
+        )
     parse_rule(options.validation, "--validation ")
     source = LocalText(path=options.input, val_rule=options.validation)
     source.check()

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> Answer:
 
     path, folder = options.input, options.out
     tokenizer = _untrained(options.overrides)
-    if (folder / saved.DESCRIPTION).exists():
+    if any((folder / name).exists() for name in (saved.DESCRIPTION, saved.MODEL)):
         raise UserError(f"{folder} holds a tokenizer already: give another -o, or remove it")
     check_writable(folder, "-o FOLDER")
     counts = {"documents": 0, "bytes": 0}

@@ -9,12 +9,14 @@ of runs whose quantizer measured it, is nats a token that the codes of a tensor 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from pgolf.commands.output import Answer, show_lines, show_table
 
 HELP = "what lies in an artifact"
+SIZES = ("model_bytes", "code_bytes", "total_bytes")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +33,17 @@ def run(options: argparse.Namespace) -> Answer:
     """Tensors, bits and bytes."""
     from pgolf.artifact import read_artifact
     from pgolf.census import describe
+    from pgolf.result import ARTIFACT_LIMIT_BYTES
 
     path: Path = options.artifact
     if not (path / "artifact").is_dir():
         return describe(read_artifact(path))
-    return describe(read_artifact(path / "artifact"), _losses(path / "events.jsonl"))
+    result = path / "result.json"
+    sizes = json.loads(result.read_text(encoding="utf-8"))["artifact"] if result.exists() else {}
+    artifact, losses = read_artifact(path / "artifact"), _losses(path / "events.jsonl")
+    found = describe(artifact, losses, sizes.get("limit", ARTIFACT_LIMIT_BYTES))
+    # Of a run the whole folder counts, code included.
+    return {**found, **{name: sizes[name] for name in SIZES if name in sizes}}
 
 
 def _losses(log: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,14 +45,14 @@ def find_files(path: Path) -> list[Path]:
     """The files that `read_documents` reads of a path, in its order.
 
     Of a folder these are the files at any depth that have a known ending, sorted by path; hidden
-    ones are left out.
+    ones are left out, links are followed.
 
     Raises:
-        UserError: nothing is there, an ending is unknown, or a folder has no readable file.
+        UserError: nothing is there, an ending is unknown, a folder has no such file, or a part of
+            it cannot be read.
     """
     if path.is_dir():
-        inside = (p for p in sorted(path.rglob("*")) if p.is_file() and _reader(p) is not None)
-        files = [p for p in inside if not any(s.startswith(".") for s in p.relative_to(path).parts)]
+        files = sorted(_files_inside(path))
         if not files:
             raise UserError(f"{path}: no document files in this folder; expected {FORMATS}")
         return files
@@ -60,6 +61,32 @@ def find_files(path: Path) -> list[Path]:
     if _reader(path) is None:
         raise UserError(f"{path}: unknown ending; expected {FORMATS}, or a folder of these")
     return [path]
+
+
+def _files_inside(folder: Path) -> Iterator[Path]:
+    """Files with a known ending; no folder is entered twice, whatever links there are."""
+    seen: set[tuple[int, int]] = set()
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+        found = Path(name)
+        status = found.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(part for part in folders if not part.startswith("."))
+        for part in files:
+            path = found / part
+            if part.startswith(".") or _reader(path) is None:
+                continue
+            if not path.exists():
+                raise UserError(f"{path}: a link to nothing; mend it or remove it")
+            yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(
+        f"{error.filename}: this folder cannot be read ({error.strerror}); make it readable"
+    ) from error
 
 
 def read_documents(path: Path, on_read: Report = _ignore) -> Iterator[str]:

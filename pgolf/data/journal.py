@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.data.manifest import File, Shard
+from pgolf.errors import UserError
 from pgolf.files import sha256_file, write_json
 
 JOURNAL = "journal.json"
@@ -93,7 +94,8 @@ class Journal:
         times = dict(self._times)
         damaged = [file.path for file in files if not self._is_whole(file)]
         if self._times != times:
-            self.save()
+            with suppress(UserError, OSError):  # a folder that is read only: they are hashed again
+                self.save()
         return damaged
 
     def whole(self, split: str) -> list[Entry]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.data.corpus import CORPUS
+from pgolf.data.journal import Journal
 from pgolf.data.manifest import MANIFEST, File, Manifest, Shard, Split
 from pgolf.errors import UserError
 from pgolf.files import sha256_file
@@ -29,12 +30,18 @@ class PreparedShards:
         self.path = Path(path).expanduser()
 
     def check(self) -> None:
-        """Look at the manifest, and at the size of every file.
+        """Look at the manifest and the size of every file, and into those that were touched.
 
         Raises:
-            UserError: the folder is not prepared, or a file is missing or damaged.
+            UserError: the folder is not prepared, or a file is missing or not as it was made.
         """
         Manifest.load(self.path).verify(self.path)
+        damaged = Journal(self.path).damaged()
+        if damaged:
+            raise UserError(
+                f"{self.path / damaged[0]}: missing, or not as `pgolf data prepare` made it "
+                f"({len(damaged)} such files): the same command makes it again"
+            )
 
     def cache_key(self) -> dict[str, Any]:
         return {
@@ -62,6 +69,14 @@ class PreparedShards:
         Raises:
             UserError: the run's tokenizer is another one.
         """
+        named = getattr(tokenizer, "path", None)
+        if named is not None:
+            tokenizer.fit(())
+            if tokenizer.fingerprint != Manifest.load(self.path).tokenizer_fingerprint:
+                raise UserError(
+                    f"tokenizer.path={named}: not the tokenizer that made the shards in "
+                    f"{self.path}; leave it out"
+                )
         try:
             tokenizer.load(self.path / "tokenizer")
         except UserError:

@@ -6,6 +6,7 @@ it holds out, and again to divide it, instead of keeping text in memory.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,7 +59,7 @@ class First:
         self.words = f"validation: the first {count} documents as they are; training: the rest"
 
     def held_out(self, read: Read, path: Path) -> Iterator[tuple[bytes, None]]:
-        for document in islice(read(path, "validation"), self.count):
+        for document in islice(read(path, "validation"), min(self.count, sys.maxsize)):
             yield document_key(document.text), None
 
     def takes(self, number: int, document: Document, key: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,36 @@ def test_missing_paths_and_empty_folders(tmp_path: Path) -> None:
         list(read_documents(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="no document files in this folder"):
         list(read_documents(tmp_path))
+
+
+def test_links_are_followed_and_none_leads_into_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "text" / "sub").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "text" / "sub" / "a.txt").write_text("a")
+    (tmp_path / "other" / "b.txt").write_text("b")
+    (tmp_path / "text" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "text" / "sub" / "up").symlink_to(tmp_path / "text")
+    assert list(read_documents(tmp_path / "text")) == ["b", "a"]
+    (tmp_path / "text" / "zz.jsonl").symlink_to(tmp_path / "nowhere.jsonl")
+    with pytest.raises(UserError, match=r"zz\.jsonl: a link to nothing"):
+        find_files(tmp_path / "text")
+
+
+def test_a_part_that_cannot_be_read_is_no_part_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.txt").write_text("a")
+    scan = os.scandir
+
+    def closed(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UserError, match="closed: this folder cannot be read"):
+        find_files(tmp_path)
 
 
 def test_parquet_without_text(tmp_path: Path) -> None:

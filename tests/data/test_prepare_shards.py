@@ -199,9 +199,13 @@ def test_the_command_prepares_and_says_what(
         (["--validation", "last:5"], "--validation last:5: expected first:50000"),
         (["--shard-tokens", "0"], "--shard-tokens 0: expected 1 or more"),
         (["--validation", "first:60"], "no text is left for training"),
+        (["--validation", "first:99999999999999999999"], "no text is left for training"),
+        (["data.val_rule=hash:0.5"], "data.val_rule=hash:0.5: text and split come from INPUT"),
     ):
         target = str(tmp_path / words[:20])
         assert main([*command[:3], "-o", target, *wrong, "tokenizer=bytes"]) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*command, "nonsense"])
+    inside = ["data", "prepare", str(tmp_path), "-o", str(tmp_path / "out"), "tokenizer=bytes"]
+    assert main(inside) == 2 and "choose a folder outside" in capsys.readouterr().err

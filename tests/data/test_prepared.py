@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pgolf.clock import Clock
 from pgolf.data.corpus import Corpus, documents_of
+from pgolf.data.local import LocalText
 from pgolf.data.manifest import Manifest
+from pgolf.data.prepare_shards import prepare_shards
 from pgolf.data.prepared import PreparedShards
 from pgolf.data.stream import TokenStream
+from pgolf.data.tokenize import Work
 from pgolf.data.view import validation_view
 from pgolf.errors import UserError
 from pgolf.tokenizer.bytes import BytesTokenizer
@@ -60,15 +64,41 @@ def test_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
         source.tokenize(tmp_path, SentencePieceTokenizer(vocab_size=512), tmp_path, show=False)
 
 
+def test_a_named_tokenizer_is_compared_with_that_of_the_shards(tmp_path: Path) -> None:
+    paths = []
+    for name, texts in (("own", TEXTS), ("other", [*TEXTS[::-1], "quite another text " * 9])):
+        made = SentencePieceTokenizer(vocab_size=300)
+        made.fit(texts)
+        made.save(tmp_path / name)
+        paths.append(str(tmp_path / name / "tokenizer.model"))
+    own, other = (SentencePieceTokenizer(vocab_size=300, path=path) for path in paths)
+    text = write_jsonl(tmp_path / "text.jsonl", TEXTS)
+    local = LocalText(path=str(text), val_rule="first:12")
+    prepare_shards(local, own, tmp_path / "shards", Clock({}), Work(10**6), show=False)
+    source = PreparedShards(path=str(tmp_path / "shards"))
+    stages(source, tmp_path, own)
+    with pytest.raises(UserError, match=r"tokenizer\.path=.*other.*: not the tokenizer that made"):
+        source.tokenize(tmp_path, other, tmp_path / "again", show=False)
+
+
 def test_faults_are_found_before_a_run_uses_them(folder: Path, tmp_path: Path) -> None:
     source, key = PreparedShards(path=str(folder)), PreparedShards(path=str(folder)).cache_key()
     assert json.loads(json.dumps(key)) == key
     path = folder / "train_000001.bin"
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    source.check()
+    with pytest.raises(UserError, match=r"train_000001\.bin: missing, or not as .*same command"):
+        source.check()
     with pytest.raises(UserError, match=r"train_000001\.bin: its sha256"):
         source.documents(tmp_path, show=False)
+    path.write_bytes(data)
+    source.check()  # touched, but as it was
+    documents = folder / "documents" / "validation.jsonl.zst"
+    text = documents.read_bytes()
+    documents.unlink()
+    with pytest.raises(UserError, match=r"documents/validation\.jsonl\.zst: missing"):
+        source.check()
+    documents.write_bytes(text)
     path.write_bytes(data[:-2])
     with pytest.raises(UserError, match=r"train_000001\.bin: \d+ bytes"):
         source.check()

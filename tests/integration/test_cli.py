@@ -81,9 +81,13 @@ def test_a_reader_that_stops_reading_sees_no_error(tmp_path: Path, form: list[st
 
 def test_inspect_accounts_for_every_byte(workspace: Workspace, plain: Done) -> None:
     answer = workspace.answer("inspect", plain.folder)
-    assert answer["total_bytes"] == plain.result["artifact"]["model_bytes"]
+    sizes = plain.result["artifact"]
+    assert {name: answer[name] for name in sizes if name != "limit"} == {
+        name: value for name, value in sizes.items() if name != "limit"
+    }
+    assert answer["limit_bytes"] == sizes["limit"]
     encoded = sum(stream["encoded_bytes"] for stream in answer["streams"])
-    assert answer["header_bytes"] + encoded == answer["total_bytes"]
+    assert answer["header_bytes"] + encoded == answer["model_bytes"]
     assert sum(tensor["elements"] for tensor in answer["tensors"]) == answer["parameters"]
     assert plain.events("model")[0]["parameters"] == answer["parameters"]
     assert {tensor["bits"] for tensor in answer["tensors"]} == {6, 8, 16}

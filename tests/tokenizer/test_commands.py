@@ -118,3 +118,5 @@ def test_training_is_shown(capsys: pytest.CaptureFixture[str], text: Path, tmp_p
     shown = capsys.readouterr().out
     assert f"tokenizer=sp tokenizer.path={folder / 'tokenizer.model'}" in shown
     assert "bytes_per_token" in shown
+    (folder / "tokenizer.json").unlink()  # the model is what tokenizer.path names
+    assert main([*map(str, words)]) == 2 and "holds a tokenizer" in capsys.readouterr().err
