@@ -96,10 +96,14 @@ def _report(context: Context, job: Path, error: BaseException) -> int:
     known = isinstance(error, UserError | RunFailed)
     message = str(error) if known else f"{type(error).__name__}: {error}"
     if not isinstance(error, UserError):
-        message = (
-            f"stage {context.stage}: {message}\n  log: {context.run_folder / 'log.txt'}\n"
-            "  the same command continues from the last checkpoint and reuses finished stages"
-        )
+        message = f"stage {context.stage}: {message}"
+        if (context.run_folder / "config.yaml").exists():
+            message += (
+                f"\n  log: {context.run_folder / 'log.txt'}\n"
+                "  the same command continues from the last checkpoint and reuses finished stages"
+            )
+        else:  # a folder for one score, which is gone with its log when this ends
+            print(trace, file=sys.stderr)
     kind = "user" if isinstance(error, UserError) else "run"
     try:
         if not failure_file(job).exists():

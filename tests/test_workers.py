@@ -212,6 +212,7 @@ def test_interrupted_workers_are_an_interruption(tmp_path: Path, code: int) -> N
 def test_a_worker_reports_kind_stage_and_log(
     tmp_path: Path, error: Exception, kind: str, parts: list[str]
 ) -> None:
+    (tmp_path / "config.yaml").touch()
     job = {"run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {}}
     context = Context(job, World(rank=1, world_size=2))  # any rank may be the one that fails
     context.stage = "train"
@@ -222,3 +223,15 @@ def test_a_worker_reports_kind_stage_and_log(
     # The first reason is the cause; later ones are what it did to the other ranks.
     _report(context, tmp_path / "job.json", RuntimeError("connection closed by peer"))
     assert json.loads(failure_file(tmp_path / "job.json").read_text()) == report
+
+
+def test_what_is_gone_with_its_folder_is_not_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An artifact that is scored again has no run folder of its own, only a temporary one."""
+    context = Context({"run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {}}, World())
+    context.stage = "final"
+    _report(context, tmp_path / "job.json", ValueError("shapes differ"))
+    report = json.loads(failure_file(tmp_path / "job.json").read_text())
+    assert report["message"] == "stage final: ValueError: shapes differ"
+    assert "ValueError: shapes differ" in capsys.readouterr().err

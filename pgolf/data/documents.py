@@ -151,7 +151,10 @@ def _read_txt(path: Path, blocks: Iterator[bytes]) -> Iterator[Document]:
             yield _part_of_txt(data[:cut], path, offset)
             del data[:cut]
             offset += cut
-    yield _part_of_txt(data, path, offset)
+    last = _part_of_txt(data, path, offset)
+    if not (last.text or offset):
+        raise UserError(f"{path}: the file is empty; take it away or fill it")
+    yield last
 
 
 def _part_of_txt(data: bytearray, path: Path, offset: int) -> Document:
@@ -203,13 +206,14 @@ def _decompressed(
     path: Path, on_read: Report, new_frame: Callable[[], Any], kind: str
 ) -> Iterator[bytes]:
     # A stream reader would take a cut-off file for a short one, so frames are followed by hand.
-    frame = None
+    frame, padding = None, b""
     try:
         for block in _blocks(path, on_read, PACKED_BYTES):
-            while block:
+            while block := block if frame else block.lstrip(padding):
                 frame = frame or new_frame()
                 yield frame.decompress(block)
                 block, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+                padding = b"\0" if kind == "gzip" else b""  # zeros up to the end of a tape's block
     except (zstandard.ZstdError, zlib.error) as error:
         raise UserError(f"{path}: not readable as {kind} ({error}); copy it again") from error
     if frame is not None:

@@ -29,6 +29,12 @@ from pgolf.errors import UserError
 from pgolf.files import explain_os_error, locked, sha256_json, write_json
 
 PREPARATION, LOCK = "preparation.json", ".lock"
+# What a preparation is decided by, in words of what differs.
+CLAIMS = {
+    "source": "other text (or its files have other times)",
+    "tokenizer": "another tokenizer",
+    "shard_tokens": "another --shard-tokens",
+}
 TRAINING, VALIDATION = "training.jsonl.zst", "validation.jsonl.zst"
 
 
@@ -154,9 +160,10 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     if found.get("sha256") == wanted["sha256"]:
         return
     if any(folder.glob("*.bin")):
+        plain = json.loads(json.dumps(settings))
+        others = [CLAIMS[key] for key in plain if found.get("settings", {}).get(key) != plain[key]]
         what = (
-            f"{folder} was begun with other text, another tokenizer or other settings (see "
-            f"{PREPARATION})"
+            f"{folder} was begun with {' and '.join(others)} (see {PREPARATION})"
             if found
             else f"{path} is damaged, so what the shards beside it were made of is not known"
         )

@@ -254,8 +254,8 @@ def vocab_size_of(path: str) -> int:
 
 def _existing(path: str) -> Path:
     if not Path(path).is_file():
+        what = "a folder" if Path(path).is_dir() else "no such file"
         raise UserError(
-            f"tokenizer.path={path}: no such file; give a SentencePiece .model file, or null to "
-            "train one"
+            f"tokenizer.path={path}: {what}; give a SentencePiece .model file, or null to train one"
         )
     return Path(path)

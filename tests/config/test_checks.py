@@ -194,6 +194,12 @@ def test_a_finished_run_moves_to_other_hardware() -> None:
 def test_a_value_that_is_no_yaml_is_named() -> None:
     with pytest.raises(UserError, match=r"eval\.stride=\["):
         changed(compose(["debug=cpu"]), ["eval.stride=["], ("eval",))
+    for values, words in (
+        (["eval.batch_seqs=0"], r"eval\.batch_seqs=0: expected 1 or more"),
+        (["eval.stride=65", "eval.seq_len=64"], "some tokens would not be scored"),
+    ):
+        with pytest.raises(UserError, match=words):
+            changed(compose(["debug=cpu"]), values, ("eval",))
 
 
 @pytest.mark.parametrize(

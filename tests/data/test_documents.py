@@ -61,6 +61,12 @@ def test_compressed_txt_is_one_document(tmp_path: Path, name: str, pack: Callabl
     assert list(read_records(tmp_path)) == [(TEXTS[2], "a")]
 
 
+def test_zeros_behind_a_gzip_frame_are_padding(tmp_path: Path) -> None:
+    frames = gzip.compress(b'{"text": "a"}\n') + gzip.compress(b'{"text": "b"}\n')
+    (tmp_path / "a.jsonl.gz").write_bytes(frames + bytes(100_000))
+    assert list(read_documents(tmp_path)) == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.jsonl.gz"])
 def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str) -> None:
     data = "\ufeff".encode() + (b"text" if name == "a.txt" else b'{"text": "text"}\n')
@@ -148,6 +154,8 @@ def test_cut_off_files_are_errors_and_not_less_text(tmp_path: Path, kept: int, n
     [
         ("a.txt", b"", "the file is empty"),
         ("a.jsonl", b"", "the file is empty"),
+        ("a.txt.gz", gzip.compress(b""), "the file is empty"),
+        ("a.txt", "\ufeff".encode(), "the file is empty"),
         ("a.jsonl", b"\n\n", "holds no documents"),
         ("a.txt", b"good \xff bad", r"not UTF-8 at byte 5 \(0xff\)"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', r"line 2: not UTF-8 at byte 24 \(0xff\)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -148,8 +149,13 @@ def test_a_second_time_there_is_nothing_to_do(tmp_path: Path, text: Path) -> Non
 def test_folders_of_something_else_are_refused(tmp_path: Path, text: Path) -> None:
     folder = tmp_path / "shards"
     prepare_into(text, folder, 300)
-    with pytest.raises(UserError, match="begun with other text, another tokenizer or other"):
+    with pytest.raises(UserError, match=r"begun with another --shard-tokens \(see"):
         prepare_into(text, folder, 301)
+    os.utime(text, ns=(1, 1))
+    with pytest.raises(UserError, match=r"other text .* and another --shard-tokens \(see"):
+        prepare_into(text, folder, 301)
+    with pytest.raises(UserError, match=r"begun with other text \(or its files have other times"):
+        prepare_into(text, folder, 300)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("mine")
     with pytest.raises(UserError, match="full is not empty"):
