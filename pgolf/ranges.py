@@ -66,9 +66,9 @@ RANGES: dict[str, dict[Range, tuple[str, ...]]] = {
 
 
 def check_ranges(group: str, values: Mapping[str, Any]) -> None:
-    """Raises UserError for a number out of its range; what is null, or unknown, is not checked."""
+    """Raises UserError for a number out of its range; other values and keys are not checked."""
     for expected, keys in RANGES[group].items():
         for key in keys:
             value = values.get(key)
-            if value is not None and not expected.holds(value):
+            if isinstance(value, int | float) and not expected.holds(value):
                 raise UserError(f"{group}.{key}={value}: expected {expected.words}")

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from pgolf.config import changed, check, check_world, compose, load_config, resolve, scale_keys
 from pgolf.errors import UserError
 from pgolf.hardware import Devices
+from pgolf.ranges import check_ranges
 from tests.config.parts import PARTS, config_with
 
 
@@ -210,6 +211,10 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes, messag
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError, match=rf"config\.yaml: .*{message}"):
         load_config(tmp_path)
+
+
+def test_a_key_of_somebody_elses_option_may_be_no_number() -> None:
+    check_ranges("optim", {"lr": "auto", "eps": None, "mine": -1})
 
 
 def test_blocks_that_leave_nothing_to_adapt_are_refused() -> None:
