@@ -113,6 +113,7 @@ def test_a_quantizer_is_told_the_bytes_of_the_folder_that_it_leads_to(
         "codec": {"_target_": "pgolf.codec.zstd_codec.ZstdCodec"},
         "eval": {"_target_": "pgolf.eval.standard.StandardEvaluator"},
         "ttt": {"_target_": "pgolf.ttt.none.NoTTT"},
+        "limits": {"artifact_bytes": 16_000_000},
     }
     job = {"run_folder": str(tmp_path), "cache": str(tmp_path), "limits": {}, "config": config,
            "data_folder": str(tmp_path), "tokenizer_fingerprint": "f"}  # fmt: skip

@@ -89,6 +89,9 @@ class NoCheckpoints:
     def beat(self, seconds: dict[str, float]) -> None:
         pass
 
+    def note(self, seconds: dict[str, float]) -> None:
+        pass
+
     def used_s(self) -> dict[str, float]:
         return {}
 
