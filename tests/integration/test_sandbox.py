@@ -45,6 +45,7 @@ def job(workspace: Workspace, plain: Done, tmp_path: Path) -> dict[str, Any]:
     validation_view(shards, tmp_path / "validation")
     artifact = Path(shutil.copytree(plain.folder / "artifact", tmp_path / "artifact"))
     (tmp_path / "run" / "work").mkdir(parents=True)
+    shutil.copy(plain.folder / "config.yaml", tmp_path / "run")
     config, cache = load_config(plain.folder), workspace.cache
     return evaluate_job(
         config, Devices("cpu", 1, "fp32", "auto", False, 1), run_folder=tmp_path / "run",
