@@ -125,9 +125,6 @@ def _check_run_level(config: Config) -> None:
 def _check_model(model: Config) -> None:
     dim, heads = model.get("model_dim"), model.get("num_heads")
     kv_heads, layers = model.get("num_kv_heads"), model.get("num_layers")
-    for key in ("model_dim", "num_heads", "num_kv_heads", "num_layers", "vocab_size"):
-        if isinstance(model.get(key), int) and model[key] < 1:
-            raise UserError(f"model.{key}={model[key]}: expected 1 or more")
     if dim is not None and heads is not None:
         if dim % heads or (dim // heads) % 2:
             raise UserError(

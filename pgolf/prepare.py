@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pgolf.clock import Clock
-from pgolf.data.loader import check_dealt
+from pgolf.data.loader import check_dealt, check_text_to_adapt
 from pgolf.data.manifest import Manifest, Split
 from pgolf.errors import UserError
 from pgolf.events import EventLog
@@ -45,13 +45,9 @@ class Prepared:
         self.check_windows("training", config, "train")
         if config["ttt"].get("source") is not None and config["ttt"].get("epochs"):
             self.check_windows("validation", config, "ttt")
-            count, there = self.manifest.validation.num_tokens, self.manifest.training.num_tokens
-            if config["ttt"]["source"] == "train" and there < count:
-                raise UserError(
-                    f"ttt.source=train takes as many tokens of the training split as validation "
-                    f"has ({count:,}), but there are only {there:,}: use more text or less for "
-                    "validation"
-                )
+            if config["ttt"]["source"] == "train":
+                splits = self.manifest.training, self.manifest.validation
+                check_text_to_adapt(*(split.num_tokens for split in splits))
         if config["train"]["loader"] == "published":
             check_dealt(len(self.manifest.training.shards), num_workers)
 

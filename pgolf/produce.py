@@ -19,7 +19,7 @@ from pgolf.artifact import Artifact, write_artifact
 from pgolf.census import tensor_rows
 from pgolf.checkpoint import Checkpoints
 from pgolf.context import Context
-from pgolf.data.loader import GlobalLoader, PublishedLoader
+from pgolf.data.loader import GlobalLoader, PublishedLoader, check_text_to_adapt
 from pgolf.data.prefetch import Prefetch
 from pgolf.data.stream import TokenStream
 from pgolf.errors import UserError
@@ -314,11 +314,7 @@ def last_tokens(shards: list[TokenStream], count: int) -> TokenStream:
         UserError: there are not that many.
     """
     total = sum(shard.num_tokens for shard in shards)
-    if total < count:
-        raise UserError(
-            f"ttt.source=train takes as many tokens of the training split as validation has "
-            f"({count:,}), but there are only {total:,}: use more text or less for validation"
-        )
+    check_text_to_adapt(total, count)
     parts: list[np.ndarray] = []
     for shard in reversed(shards):
         parts.insert(0, shard.ids[max(0, shard.num_tokens - count) :])

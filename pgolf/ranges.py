@@ -29,6 +29,7 @@ RANGES: dict[str, dict[Range, tuple[str, ...]]] = {
     "limits": {ABOVE_0: ("train_s", "evaluate_s"), FROM_1: ("artifact_bytes",)},
     "model": {
         ABOVE_0: ("mlp_mult", "rope_base", "train_seq_len", "logit_softcap", "embed_init_std"),
+        FROM_1: ("model_dim", "num_heads", "num_kv_heads", "num_layers", "vocab_size"),
         FROM_0: ("xsa_last_n",),
         FINITE: ("qk_gain_init",),
     },

@@ -9,14 +9,12 @@ of runs whose quantizer measured it, is nats a token that the codes of a tensor 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from pgolf.commands.output import Answer, show_lines, show_table
 
 HELP = "what lies in an artifact"
-SIZES = ("model_bytes", "code_bytes", "total_bytes")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,17 +31,19 @@ def run(options: argparse.Namespace) -> Answer:
     """Tensors, bits and bytes."""
     from pgolf.artifact import read_artifact
     from pgolf.census import describe
+    from pgolf.config import load_config
+    from pgolf.outcome import measure_artifact
     from pgolf.result import ARTIFACT_LIMIT_BYTES
 
     path: Path = options.artifact
     if not (path / "artifact").is_dir():
         return describe(read_artifact(path))
-    result = path / "result.json"
-    sizes = json.loads(result.read_text(encoding="utf-8"))["artifact"] if result.exists() else {}
+    has_config = (path / "config.yaml").is_file()  # an imported folder has none
+    limit = load_config(path)["limits"]["artifact_bytes"] if has_config else ARTIFACT_LIMIT_BYTES
     artifact, losses = read_artifact(path / "artifact"), _losses(path / "events.jsonl")
-    found = describe(artifact, losses, sizes.get("limit", ARTIFACT_LIMIT_BYTES))
     # Of a run the whole folder counts, code included.
-    return {**found, **{name: sizes[name] for name in SIZES if name in sizes}}
+    sizes = measure_artifact(path / "artifact", limit)
+    return {**describe(artifact, losses, sizes.pop("limit")), **sizes}
 
 
 def _losses(log: Path) -> dict[str, float]:

@@ -40,6 +40,15 @@ def check_dealt(num_shards: int, num_workers: int) -> None:
         )
 
 
+def check_text_to_adapt(there: int, count: int) -> None:
+    """Raises UserError where the training split has fewer tokens than validation."""
+    if there < count:
+        raise UserError(
+            f"ttt.source=train takes as many tokens of the training split as validation has "
+            f"({count:,}), but there are only {there:,}: use more text or less for validation"
+        )
+
+
 def _draw_phase(shard: TokenStream, seq_len: int, random: np.random.Generator) -> int:
     """Where a shard's first window begins; at least one window fits behind it."""
     return int(random.integers(min(seq_len, shard.num_tokens - seq_len)))

@@ -69,10 +69,10 @@ class PreparedShards:
         Raises:
             UserError: the run's tokenizer is another one.
         """
-        named = getattr(tokenizer, "path", None)
+        manifest, named = Manifest.load(self.path), getattr(tokenizer, "path", None)
         if named is not None:
             tokenizer.fit(())
-            if tokenizer.fingerprint != Manifest.load(self.path).tokenizer_fingerprint:
+            if tokenizer.fingerprint != manifest.tokenizer_fingerprint:
                 raise UserError(
                     f"tokenizer.path={named}: not the tokenizer that made the shards in "
                     f"{self.path}; leave it out"
@@ -86,7 +86,6 @@ class PreparedShards:
                 f"tokenizer={found.kind} scale.vocab_size={found.vocab_size}; if it is that one, "
                 f"{self.path / 'tokenizer'} is damaged (`pgolf data verify`)"
             ) from None
-        manifest = Manifest.load(self.path)
         training, validation = self._placed(manifest.training), self._placed(manifest.validation)
         manifest = replace(manifest, training=training, validation=validation)
         tokenizer.save(folder / "tokenizer")
