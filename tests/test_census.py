@@ -136,7 +136,9 @@ def test_inspect_takes_a_file_its_folder_and_a_run(
     for path in (file, folder, tmp_path / "run"):
         assert cli.main(["inspect", str(path), "--json"]) == 0
         answers.append(json.loads(capsys.readouterr().out))
-    assert answers[0] == answers[1] == answers[2] and answers[0]["limit_bytes"] == 16_000_000
+    size = file.stat().st_size
+    assert answers[0] == answers[1] and answers[0]["limit_bytes"] == 16_000_000
+    assert answers[2] == {**answers[0], "model_bytes": size, "code_bytes": 0}
     assert cli.main(["inspect", str(file)]) == 0
     shown = capsys.readouterr().out
     for word in ("a.weight", "5 x 7", "codes", "entropy", "of limit", "\ntotal_bytes", "\x1b"):
