@@ -117,7 +117,7 @@ def read_records(path: Path, on_read: Report = _ignore) -> Iterator[Document]:
                 yield document
         except OSError as error:
             raise UserError(
-                f"{file}: cannot be read ({error.strerror or error}); make it readable"
+                f"{file}: cannot be read ({error.strerror}); make it readable"
             ) from error
     if not found:
         raise UserError(f"{path}: holds no documents; give a file with at least one")
@@ -295,5 +295,7 @@ def _read_parquet(path: Path, on_read: Report) -> Iterator[Document]:
                     text = _checked(record["text"], path, f"row {row}")
                     yield Document(text, str(record.get("source") or _name(path)))
                 on_read(size * len(batch) // num_rows)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # not of the file's content
+            raise
         raise UserError(f"{path}: not readable as Parquet ({error}); copy it again") from error

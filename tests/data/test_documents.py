@@ -224,6 +224,18 @@ def test_parquet_without_text(tmp_path: Path) -> None:
         list(read_documents(path))
 
 
+def test_a_damaged_page_of_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [str(i) * 40 for i in range(3000)]
+    parquet.write_table(pa.table({"text": texts}), path, compression="zstd")
+    data = bytearray(path.read_bytes())
+    half = len(data) // 2
+    data[half : half + 400] = bytes(400)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="a.parquet: not readable as Parquet .* copy it again"):
+        list(read_documents(path))
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst", "a.parquet"])
 def test_documents_beyond_memory_are_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
