@@ -11,6 +11,9 @@ Exit codes: 0 done, 1 the run failed, 2 configuration or input wrong, 130 interr
 
 from __future__ import annotations
 
+import pgolf.started  # noqa: F401  # before the rest: from here on seconds are charged
+
+# isort: split
 import os
 import sys
 import warnings

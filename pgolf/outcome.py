@@ -30,6 +30,8 @@ OTHER_STAGES = {
     "launch_evaluate": "evaluate",
 }
 BUDGET_OF = {**PRODUCE_STAGES, **OTHER_STAGES}
+# Until an audit says otherwise.
+NOT_AUDITED = f"{AUDIT}none was made; `pgolf audit RUN` makes one."
 # Scores that the evaluate job may make, each with its seconds.
 EVALUATE_SCORES = ("quantized", "control", "final")
 
@@ -67,6 +69,7 @@ class Outcome:
         limits_s = {"train": float(limits["train_s"]), "evaluate": float(limits["evaluate_s"])}
         artifact = measure_artifact(self.folder / "artifact", int(limits["artifact_bytes"]))
         verdict = self.judge(charge_budgets(seconds, BUDGET_OF, limits_s), artifact)
+        verdict.notes.append(NOT_AUDITED)
         return build_result(
             run_id=self.folder.name,
             name=config["name"],
@@ -138,15 +141,22 @@ def judged(result: dict[str, Any], audit: dict[str, Any]) -> dict[str, Any]:
     marks: dict[str, list[dict[str, Any]]] = {"FAIL": [], "UNDECIDED": []}
     for finding in audit["findings"]:
         marks.get(finding["verdict"], []).append(finding)
-    eligibility = dict(result["eligibility"])
-    if eligibility["eligible"] and marks["FAIL"]:
+    # Of an earlier audit nothing is left.
+    reasons, notes = (
+        [line for line in result["eligibility"][key] if not line.startswith(AUDIT)]
+        for key in ("reasons", "notes")
+    )
+    if not reasons:
         reasons = [f"{AUDIT}{f['probe']}: {f['summary']}" for f in marks["FAIL"]]
-        eligibility |= {"eligible": False, "reasons": reasons}
-    notes = [f"{AUDIT}{f['probe']} is undecided: {f['summary']}" for f in marks["UNDECIDED"]]
-    eligibility["notes"] = [*eligibility["notes"], *notes]
+    notes += [f"{AUDIT}{f['probe']} is undecided: {f['summary']}" for f in marks["UNDECIDED"]]
+    judgement = {"eligible": not reasons, "reasons": reasons, "notes": notes}
     about = {key: audit[key] for key in ("verdict", "mode", "cost_s")}
     failed = [finding["probe"] for finding in marks["FAIL"]]
-    return {**result, "eligibility": eligibility, "audit": {**about, "failed": failed}}
+    return {
+        **result,
+        "eligibility": {**result["eligibility"], **judgement},
+        "audit": {**about, "failed": failed},
+    }
 
 
 def read_stages(cache: Path, keys: dict[str, str]) -> dict[str, dict[str, Any]]:

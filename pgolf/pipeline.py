@@ -6,6 +6,7 @@ documents - tokens - [train - ttt - quantize - pack] - [reload - evaluate] - res
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from pgolf import provenance
 from pgolf.audit.seeds import record_run
-from pgolf.auditing.runs import artifact_record, data_record, read_audit
+from pgolf.auditing.runs import artifact_record, data_record
 from pgolf.cache import in_use
 from pgolf.clock import Clock
 from pgolf.config import changed, check_world, load_config
@@ -34,7 +35,7 @@ from pgolf.files import explain_os_error, write_json
 from pgolf.hardware import Devices
 from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
 from pgolf.launchers import Alone, Together, inside_torchrun
-from pgolf.outcome import EVALUATE_SCORES, Outcome, judged, read_scores, read_stages
+from pgolf.outcome import EVALUATE_SCORES, Outcome, read_scores, read_stages
 from pgolf.prepare import Prepared, prepare
 from pgolf.report.page import write_report
 from pgolf.report.table import print_result
@@ -43,13 +44,12 @@ from pgolf.sandbox.evaluation import hidden_of
 from pgolf.say import Say
 from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable, code_fingerprint
 from pgolf.stage import Stage
+from pgolf.started import begin_run
 from pgolf.tokenizer.store import open_tokenizer
 from pgolf.tracking.follow import EventFollower
+from pgolf.workers import die_with_parent
 
 AUDIT_CODES = {0, 3, 4}  # pgolf audit: eligible, not eligible, undecided
-
-# Where the last run of this process ended: a sweep charges nothing twice.
-_ended = {"at": 0.0}
 
 
 def cache_folder() -> Path:
@@ -102,6 +102,7 @@ def run_main(
     on_success: Callable[[Path], None] | None,
 ) -> dict[str, Any]:
     """The run itself, in the only launcher or in that of rank 0; returns the result."""
+    started = begin_run()
     source, tokenizer = checked_inputs(config)
     instantiate(config["tracking"], Say(None)).check()
     cache, out_dir = cache_folder(), Path(config["out_dir"])
@@ -115,7 +116,7 @@ def run_main(
     describe_run(folder, config, overrides, facts)
     record_run(folder, seed=config["seed"], config_hash=provenance.config_hash(config), bpb=None)
     job = Run(config, overrides, devices, launchers, folder, cache, say)
-    job.started = max(provenance.process_started(), _ended["at"])
+    job.started = started
     with in_use(cache), tracked(tracker, job, config):
         job.prepares = time.time()
         prepared = prepare(source, tokenizer, cache, job.events, job.clock, say)
@@ -123,10 +124,9 @@ def run_main(
         write_json(folder / "result.json", job.result)
         record_result(folder, job.result)
         if config["audit"]["probes"]:
-            job.result = job.audit(job.result)
-            write_json(folder / "result.json", job.result)
-        write_report(folder)
-    _ended["at"] = time.time()
+            job.result = job.audit()
+        else:
+            write_report(folder)
     print_result(job.result, Console(), folder)
     if on_success is not None:
         on_success(folder)
@@ -216,10 +216,8 @@ class Run:
         self.events.emit("artifact", "evaluate", files=artifact_record(artifact))
         scores = self.evaluate(artifact, prepared)
         launched = self.launch_seconds([*edges, time.time()])
-        events, stages = (
-            list(read_events(self.folder / "events.jsonl")),
-            read_stages(self.cache, keys),
-        )
+        events = list(read_events(self.folder / "events.jsonl"))
+        stages = read_stages(self.cache, keys)
         facts = {**facts, **_devices_seen(events), **self.inputs(prepared, stages)}
         facts["sandbox"] = scores["sandbox"]
         write_json(self.folder / "provenance.json", facts)
@@ -266,8 +264,8 @@ class Run:
         self.events.emit("meter", "run", started=started, ended=evaluated, spans=spans)
         return launched
 
-    def audit(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The result with the verdict of the auditor, who works in a fresh process.
+    def audit(self) -> dict[str, Any]:
+        """The result with the verdict of the auditor, who works in a fresh process and reports.
 
         Raises:
             RunFailed: the auditor ended without one.
@@ -280,15 +278,19 @@ class Run:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         done = subprocess.run(
             [*command, "--as-configured", "--json"],
-            env=environment, stdout=subprocess.PIPE, check=False,
-        )  # fmt: skip
-        found = read_audit(self.folder)
-        if done.returncode not in AUDIT_CODES or found is None:
+            env=environment,
+            stdout=subprocess.PIPE,
+            preexec_fn=die_with_parent,
+            check=False,
+        )
+        path = self.folder / "result.json"
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if done.returncode not in AUDIT_CODES or "audit" not in result:
             raise RunFailed(
                 f"the audit of {self.folder} ended with exit code {done.returncode}: see above; "
                 "audit=none leaves it out, the run itself is finished"
             )
-        return judged(result, found)
+        return result
 
     def produce(self, prepared: Prepared) -> dict[str, str]:
         """Train, adapt, quantize, pack in workers; returns the stages' keys."""

@@ -9,7 +9,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,6 @@ PACKAGES = (
 # Keys that change no number of a run, or that differ between seeds of one experiment.
 BLIND_KEYS = frozenset({"seed", "name", "out_dir", "tracking", "audit", "sandbox"})
 
-_IMPORTED = time.time()
 GIT_TIMEOUT_S = 2.0
 UNTRACKED_MAX_BYTES = 1 << 20
 
@@ -72,20 +70,6 @@ def collect(
         "gpus": list(gpus),
         "packages": package_versions(),
     }
-
-
-def process_started() -> float:
-    """When this process began, in Unix seconds; without Linux, when this module was read.
-
-    The interpreter's own start and all imports lie between, which a clock made later cannot see.
-    """
-    try:
-        ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        uptime_s = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
-        age_s = uptime_s - int(ticks) / os.sysconf("SC_CLK_TCK")
-        return time.time() - age_s if age_s >= 0.0 else _IMPORTED
-    except (OSError, IndexError, ValueError):
-        return _IMPORTED
 
 
 def config_hash(config: dict[str, Any]) -> str:

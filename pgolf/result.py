@@ -281,6 +281,11 @@ def validate_result(result: Any) -> None:
     _check_artifact(result["artifact"])
     _check_budgets(result["budgets"], result["seconds"])
     _check_eligibility(result["eligibility"])
+    if not all(isinstance(override, str) for override in result["overrides"]):
+        raise _wrong("overrides", "expected strings")
+    layers = result["provenance"].get("sandbox")
+    if layers is not None and not {"filesystem", "network"} <= set(layers):
+        raise _wrong("provenance.sandbox", "has no filesystem or no network")
 
 
 def _check_score(where: str, score: Any) -> None:
@@ -305,6 +310,8 @@ def _check_artifact(artifact: dict[str, Any]) -> None:
             raise _wrong(f"artifact.{key}", f"expected whole bytes, got {artifact.get(key)!r}")
     if artifact["total_bytes"] != artifact["model_bytes"] + artifact["code_bytes"]:
         raise _wrong("artifact.total_bytes", "is not model_bytes + code_bytes")
+    if artifact["limit"] <= 0:
+        raise _wrong("artifact.limit", f"expected a limit of bytes, got {artifact['limit']}")
 
 
 def _check_budgets(budgets: list[Any], seconds: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[
         command,
         env=environment,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
 
 
@@ -137,15 +137,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux for a SIGTERM when the parent dies; elsewhere the parent's handler has to do."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def die_with_parent() -> None:
-    """For a worker: end when torchrun is killed."""
-    _die_with_parent()
 
 
 def failure_file(job: Path) -> Path:

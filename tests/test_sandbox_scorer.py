@@ -154,6 +154,14 @@ def test_a_class_that_cannot_be_used_is_named(hostile: Path, name: str, what: st
         SandboxedScorer(hostile, name, LIMITS)
 
 
+def test_an_error_of_a_scorer_is_one_line_with_its_place(hostile: Path) -> None:
+    with pytest.raises(RunFailed) as caught:
+        run_scorer(SandboxedScorer(hostile, "Deletes", LIMITS), IDS)
+    line = HOSTILE.splitlines().index("    def feed(self, ids): os.remove(__file__)") + 1
+    assert str(caught.value).endswith(f"(hostile.py, line {line})")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_scorer_remembers_nothing_of_another_run(hostile: Path) -> None:
     for _ in range(2):
         fed = run_scorer(SandboxedScorer(hostile, "Remembers", LIMITS), IDS)

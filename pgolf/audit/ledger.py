@@ -8,11 +8,13 @@ from typing import Any
 from pgolf.audit.finding import Finding
 from pgolf.audit.probe import failed, not_applicable, passed, undecided
 from pgolf.audit.subject import Subject
-from pgolf.result import AUDIT
+from pgolf.result import AUDIT, FAIR_CALIBRATION
 from pgolf.signature import methods
 
-FAIR = ("training text", "none")
+NO_TTT = "pgolf.ttt.none.NoTTT"
 RELATIVE = 1e-9
+# Of nats: the same weights, scored twice on a GPU.
+SAME_WEIGHTS = 1e-4
 # Of norms that two devices add up in another order.
 OTHER_DEVICE = 1e-4
 
@@ -29,6 +31,7 @@ class Ledger:
             return not_applicable(self, "There is no run whose order could be followed.")
         for wrong in (
             *self._before_scoring(subject, config),
+            *self._unnamed(subject, config, result),
             *self._calibration(result),
             *self._running_total(subject, config, result),
             *self._parts(subject, result),
@@ -70,9 +73,27 @@ class Ledger:
             first_position=0,
         )  # fmt: skip
 
+    def _unnamed(
+        self, subject: Subject, config: dict[str, Any], result: dict[str, Any]
+    ) -> Iterator[Finding]:
+        """Traces of test-time training before quantization that the configuration does not name."""
+        target = config["ttt"]["_target_"]
+        if target != NO_TTT and "adapt" in methods(target):
+            return
+        what = f"Weights were adapted before they were quantized, and {_ttt(config)} does not."
+        epochs = subject.named("ttt_epoch")
+        if epochs:
+            yield failed(self, what, file="events.jsonl", event="ttt_epoch", epochs=len(epochs))
+        before, after = result["bpb"]["ema"], result["bpb"]["adapted"]
+        if before and after and abs(after["nats"] / before["nats"] - 1.0) > SAME_WEIGHTS:
+            yield failed(
+                self, what, file="result.json", averaged_nats=before["nats"],
+                adapted_nats=after["nats"],
+            )  # fmt: skip
+
     def _calibration(self, result: dict[str, Any]) -> Iterator[Finding]:
         found = result["provenance"].get("calibration")
-        if found is not None and found not in FAIR:
+        if found is not None and found not in FAIR_CALIBRATION:
             yield failed(
                 self, f"The quantizer was calibrated on {found}.", where="calibration", text=found
             )  # fmt: skip

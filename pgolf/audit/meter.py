@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgolf.audit.finding import Finding
-from pgolf.audit.probe import failed, not_applicable, passed
+from pgolf.audit.probe import failed, not_applicable, passed, undecided
 from pgolf.audit.subject import Subject
 from pgolf.audit.times import contradictions
 
@@ -48,10 +48,10 @@ class Meter:
         ):
             return wrong
         uncharged = self._uncharged(subject, result)
-        left = []
         if uncharged is None:
-            left.append("seconds of the launcher: the run has no meter event")
-        elif uncharged > self.tolerance_s:
+            what = "The run has no meter event: nobody knows its start and its end."
+            return undecided(self, what, "seconds of the launcher", file="events.jsonl")
+        if uncharged > self.tolerance_s:
             return failed(
                 self, f"{uncharged:.1f} s between start and end are charged to no budget.",
                 uncharged_s=round(uncharged, 3),
@@ -60,7 +60,7 @@ class Meter:
         published = sum(s for name, s in result["seconds"].items() if name in TRAINING)
         what = ", ".join(f"{name} {charged.get(name, 0.0):.1f} s" for name in self.limits)
         return passed(
-            self, f"Every second is charged: {what}.", left, charged_s=charged,
+            self, f"Every second is charged: {what}.", charged_s=charged,
             published_train_s=round(published, 3),
             not_in_published_s=round(charged.get("train", 0.0) - published, 3),
         )  # fmt: skip
@@ -100,9 +100,9 @@ class Meter:
             yield failed(self, what, **witness)
 
     def _stages(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
-        """What the events say of each stage that this run finished itself."""
+        """What the events say of each stage, also of one that ran before and is reused."""
         for event in subject.named("stage"):
-            if event.get("status") != "done":
+            if event.get("status") not in ("done", "reused"):
                 continue
             found, measured = result["seconds"].get(event["stage"], 0.0), event["seconds"]
             if measured - found > self.tolerance_s:

@@ -28,6 +28,7 @@ class Prov:
             return not_applicable(self, "There is no run whose record could be compared.")
         checks = (
             self._facts(subject, result),
+            self._overrides(subject, result),
             self._order(subject),
             self._scores(subject, result),
             self._configuration(subject, result),
@@ -50,11 +51,10 @@ class Prov:
         if here is None:
             what = "Another pgolf, or another Python, made the shipped code: FLIP and SUM ran this."
             return undecided(self, what, "the shipped code: audit with the pgolf that made the run")
-        left: list[str] = []
         facts = subject.provenance or {}
         return passed(
             self, "The score, the configuration, the data and the artifact are those recorded.",
-            left, config_hash=result["config_hash"],
+            config_hash=result["config_hash"],
             artifact=_short((subject.named("artifact") or [{}])[-1].get("files", {})),
             commit=(facts.get("git") or {}).get("commit"),
         )  # fmt: skip
@@ -71,13 +71,23 @@ class Prov:
                 different = said, elsewhere
                 if key == "provenance":
                     keys = [k for k in {*said, *elsewhere} if said.get(k) != elsewhere.get(k)]
-                    if keys == ["data"]:
-                        continue  # hashes of the data are compared with the data themselves
                     different = sorted(keys), "provenance.json"
                 yield failed(
                     self, f"The {key} of result.json is not that of the run.", key=key,
                     reported=different[0], recorded=different[1],
                 )  # fmt: skip
+
+    def _overrides(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:
+        """What was typed stands in a file of its own, too."""
+        path = subject.folder / "overrides.txt"
+        if not path.is_file():
+            return
+        typed = path.read_text(encoding="utf-8")
+        if typed != "".join(f"{override}\n" for override in result["overrides"]):
+            yield failed(
+                self, "The overrides of result.json are not those of the run.", file=str(path),
+                reported=result["overrides"], recorded=typed.splitlines(),
+            )  # fmt: skip
 
     def _order(self, subject: Subject) -> Iterator[Finding]:
         """The artifact was hashed before it was scored, and one final score was made."""
@@ -108,14 +118,21 @@ class Prov:
                 yield undecided(self, what, "where the score comes from", file="events.jsonl")
             yield failed(self, what, file="events.jsonl")
         for name, score in (*result["bpb"].items(), ("control", result["control"])):
-            if score is None or name not in measured:
+            if score is None:
+                continue
+            # The averaged weights' own score stands for a control that no evaluation made.
+            source = "ema" if name == "control" and name not in measured else name
+            if source not in measured:
+                what = f"No event of this run measured the {name} score."
+                yield undecided(self, what, "where it comes from", file="events.jsonl")
                 continue
             for key in NUMBERS:
-                if abs(score[key] - measured[name][key]) > 1e-9 * abs(measured[name][key]):
+                # So that a number that is none differs.
+                if not abs(score[key] - measured[source][key]) <= 1e-9 * abs(measured[source][key]):
                     yield failed(
                         self, f"The {name} score in result.json is not the measured one.",
                         where=f"bpb.{name}.{key}", reported=score[key],
-                        measured=measured[name][key], file="events.jsonl",
+                        measured=measured[source][key], file="events.jsonl",
                     )  # fmt: skip
 
     def _configuration(self, subject: Subject, result: dict[str, Any]) -> Iterator[Finding]:

@@ -94,11 +94,6 @@ class Reload:
                 self, f"The result says {said['total_bytes']:,} bytes, the folder has {total:,}.",
                 file=str(folder), total_bytes=total, reported_bytes=said["total_bytes"],
             )  # fmt: skip
-        if said["limit"] > self.limit_bytes:
-            yield failed(
-                self, f"The run allowed {said['limit']:,} bytes; megabytes are decimal.",
-                limit_bytes=self.limit_bytes, reported_limit=said["limit"],
-            )  # fmt: skip
 
     def _code(self, folder: Path) -> Iterator[Finding]:
         try:

@@ -18,7 +18,7 @@ from pgolf.audit import frames
 from pgolf.audit.scorer import Scorer
 
 MAX_FEED_BYTES = 1 << 27
-TRACE_CHARS = 2000
+ERROR_CHARS = 2000
 
 
 def main() -> None:
@@ -32,9 +32,16 @@ def main() -> None:
             _send(answers, frames.pack(frames.HELLO, np.array([size], np.int64)))
             while answer(scorer, questions, answers):
                 continue
-        except Exception:
-            text = traceback.format_exc()[-TRACE_CHARS:].encode()
+        except Exception as error:
+            text = describe(error, Path(sys.argv[1]))[-ERROR_CHARS:].encode()
             _send(answers, frames.pack(frames.ERROR, np.frombuffer(text, np.uint8)))
+
+
+def describe(error: BaseException, path: Path) -> str:
+    """An error, and the last line of the scorer's own file that led to it."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    where = f" ({path.name}, line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def load(path: Path, name: str) -> Scorer:

@@ -25,23 +25,32 @@ class Seeds:
             return not_applicable(self, "There is no run.")
         path = subject.folder.parent / RUNS
         rows = read_runs(path)
-        if not any(row["run_id"] == result["run_id"] for row in rows):
+        mine = [row for row in rows if row["run_id"] == result["run_id"]]
+        if not mine:
             what = f"{path} does not list this run: nobody knows how many there were."
             return undecided(self, what, "unreported runs", file=str(path))
+        own = result["bpb"]["final"]["bpb"]
+        for row in mine:
+            for key in ("config_hash", "seed"):
+                if row[key] != result[key]:
+                    return failed(
+                        self, f"The list of all runs has another {key} of this run.",
+                        file=str(path), reported=result[key], listed=row[key],
+                    )  # fmt: skip
+            if row["bpb"] is not None and not abs(row["bpb"] - own) <= 1e-9 * own:
+                return failed(
+                    self, "The list of all runs has another score of this run.", file=str(path),
+                    reported_bpb=own, listed_bpb=row["bpb"],
+                )  # fmt: skip
         same = [row for row in rows if row["config_hash"] == result["config_hash"]]
+        finished = {row["run_id"]: row for row in same if row["bpb"] is not None}
         started = list(dict.fromkeys(row["run_id"] for row in same))
-        lost = [run for run in started if not (subject.folder.parent / run).is_dir()]
+        gone = [run for run in started if not (subject.folder.parent / run).is_dir()]
+        lost = [run for run in gone if run in finished]
         if lost:
             return failed(
                 self, f"{len(lost)} of {len(started)} runs of this configuration are gone.",
                 file=str(path), first_missing=lost[0], runs=len(started), missing=len(lost),
-            )  # fmt: skip
-        said = [r["bpb"] for r in same if r["run_id"] == result["run_id"] and r["bpb"] is not None]
-        reported = result["bpb"]["final"]["bpb"]
-        if said and any(abs(bpb - reported) > 1e-9 * reported for bpb in said):
-            return failed(
-                self, "The list of all runs has another score of this run.", file=str(path),
-                reported_bpb=reported, listed_bpb=said[-1],
             )  # fmt: skip
         listed = {row["run_id"] for row in rows}
         unlisted = _unlisted(subject.folder.parent, listed, result["config_hash"])
@@ -50,8 +59,6 @@ class Seeds:
                 self, f"{len(unlisted)} runs beside this one are in no list: {unlisted[0]}.",
                 file=str(path), first_unlisted=unlisted[0], unlisted=len(unlisted),
             )  # fmt: skip
-        finished = {row["run_id"]: row for row in same if row.get("bpb") is not None}
-        own = result["bpb"]["final"]["bpb"]
         rivals = [
             row["bpb"]
             for run, row in finished.items()
@@ -64,8 +71,11 @@ class Seeds:
             )  # fmt: skip
         seeds = sorted({row["seed"] for row in finished.values()} | {result["seed"]})
         seen = ", ".join(map(str, seeds))
-        what = f"Runs of this configuration: {len(started)}, all there; seeds: {seen}."
+        there = "all there" if not gone else "all there that had a score"
+        what = f"Runs of this configuration: {len(started)}, {there}; seeds: {seen}."
         left = ["statistics over seeds: pgolf compare does them"]
+        if gone:
+            left.append(f"attempts that ended without a score and are gone: {len(gone)}")
         return passed(
             self, what, left, runs=len(started), unfinished=len(set(started) - finished.keys()),
             seeds=seeds,

@@ -27,7 +27,7 @@ def _outside(
     events: list[dict[str, Any]], meter: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Nothing happened before the start or after the end of what is charged."""
-    for event in events[: events.index(meter)]:
+    for event in events:
         early, late = meter["started"] - event["time"], event["time"] - meter["ended"]
         if max(early, late) > SLACK_S:
             what = f"{event['event']} happened {max(early, late):.1f} s outside the charged time."

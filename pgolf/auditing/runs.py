@@ -14,14 +14,15 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from pgolf.audit.auditor import Auditor
-from pgolf.audit.finding import FILE, Verdict
+from pgolf.audit.finding import Verdict
 from pgolf.audit.subject import DataFolder, Subject
 from pgolf.auditing.slices import Slices
 from pgolf.config import CONF, load_config
 from pgolf.errors import UserError
 from pgolf.events import read_events
-from pgolf.files import sha256_file
-from pgolf.result import validate_result
+from pgolf.files import sha256_file, write_json
+from pgolf.outcome import judged
+from pgolf.result import validate_result_of
 from pgolf.shipped import CODE_FILE, ROOT, code_fingerprint, shipped_files, strip
 
 MODEL_FILE = "model.pgolf"
@@ -77,11 +78,8 @@ def open_run(
     result = _record(folder / "result.json", damaged)
     config = _configuration(folder, damaged)
     facts = _record(folder / "provenance.json", damaged)
-    if result is not None:
-        try:
-            validate_result(result)
-        except UserError as error:
-            damaged.append(str(error))
+    if result is not None and (wrong := _holds_together(folder, result)) is not None:
+        damaged.append(wrong)
     artifact = folder / "artifact" if (folder / "artifact").is_dir() else None
     if artifact is None:
         damaged.append("artifact/ is missing")
@@ -112,18 +110,28 @@ def open_run(
     )
 
 
+def _holds_together(folder: Path, result: dict[str, Any]) -> str | None:
+    """What is wrong with a result, None where nothing is."""
+    try:
+        validate_result_of(folder, result)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _data_of(
     result: dict[str, Any] | None, data: Path | None, damaged: list[str]
 ) -> DataFolder | None:
     """The shards and documents that a run used, or those that are named instead."""
     facts = (result or {}).get("provenance")
-    used = facts.get("data") if isinstance(facts, dict) else None
-    used = used if data is None and isinstance(used, dict) else {}
-    shards = data or (Path(used["folder"]) if used.get("folder") else None)
+    used = facts.get("data") if data is None and isinstance(facts, dict) else None
+    named = used if isinstance(used, dict) else {}
+    places = {key: Path(value) for key, value in named.items() if isinstance(value, str) and value}
+    shards = data or places.get("folder")
     if shards is None or not (shards / "manifest.json").is_file():
         damaged.append(f"the data are gone: {shards or 'no folder is named'}; use --data FOLDER")
         return None
-    found = open_data(shards, Path(used["documents"]) if used.get("documents") else None)
+    found = open_data(shards, places.get("documents"))
     try:
         missing = [
             file.path
@@ -171,7 +179,7 @@ def audit(
     path: Path, mode: str, data: Path | None = None, show: bool = True,
     rescore: Callable[[], dict[str, Any]] | None = None,
 ) -> Verdict:  # fmt: skip
-    """Audit a folder; a run's gets audit.json and audit.html.
+    """Audit a folder; a run's gets audit.json, audit.html, and a result and report that say so.
 
     Args:
         mode: option of conf/audit; "": the probes of the run's own configuration.
@@ -180,6 +188,7 @@ def audit(
         UserError: the folder is none that can be audited.
     """
     from pgolf.report.audit import write_audit_page
+    from pgolf.report.page import write_report
 
     subject = open_subject(path, data, rescore)
     configured = (subject.config or {}).get("audit")
@@ -187,15 +196,15 @@ def audit(
         raise UserError(f"{path}: its configuration has no audit; use --quick or --full")
     auditor = open_auditor(mode) if mode else instantiate(configured, _convert_="all")
     verdict: Verdict = auditor.audit(subject, show)
-    if verdict.kind == "run":  # an artifact folder is what is shipped: nothing is added to it
-        verdict.save(path)
-        write_audit_page(path / "audit.html", verdict.as_dict())
+    if verdict.kind != "run":  # an artifact folder is what is shipped: nothing is added to it
+        return verdict
+    found = verdict.as_dict()
+    verdict.save(path)
+    write_audit_page(path / "audit.html", found)
+    if subject.result is not None and _holds_together(path, subject.result) is None:
+        write_json(path / "result.json", judged(subject.result, found))
+        write_report(path)
     return verdict
-
-
-def read_audit(folder: Path) -> dict[str, Any] | None:
-    """The content of a run folder's audit.json, None where there is none."""
-    return _record(folder / FILE, [])
 
 
 def _same_code(

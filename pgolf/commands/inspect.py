@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> Answer:
     if not (path / "artifact").is_dir():
         return describe(read_artifact(path))
     has_config = (path / "config.yaml").is_file()  # an imported folder has none
-    limit = load_config(path)["limits"]["artifact_bytes"] if has_config else ARTIFACT_LIMIT_BYTES
+    limits = load_config(path).get("limits", {}) if has_config else {}
+    limit = limits.get("artifact_bytes", ARTIFACT_LIMIT_BYTES)
     artifact, losses = read_artifact(path / "artifact"), _losses(path / "events.jsonl")
     # Of a run the whole folder counts, code included.
     sizes = measure_artifact(path / "artifact", limit)
@@ -52,7 +53,7 @@ def _losses(log: Path) -> dict[str, float]:
 
     rows: list[dict[str, Any]] = []
     for event in read_events(log) if log.exists() else ():
-        if event["event"] == "tensors":
+        if event.get("event") == "tensors":
             rows = event["rows"]
     return {row["name"]: row["loss"] for row in rows if row.get("loss") is not None}
 

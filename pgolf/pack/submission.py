@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ from pgolf.config import changed
 from pgolf.container import split
 from pgolf.data.manifest import Manifest
 from pgolf.errors import UserError
-from pgolf.files import explain_os_error, write_json
+from pgolf.files import write_json
+from pgolf.new_folder import check_new, write_whole
 from pgolf.pack.packed_runs import Packed, events_of, read_runs
 from pgolf.pack.published_log import log_of_run
 from pgolf.pack.script import Script, make_script
@@ -75,13 +74,12 @@ def pack(
             f"seed {seed} is not eligible: {' '.join(why)} --label packs it all the same, marked "
             f"as {NOT_ELIGIBLE}"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there already and not empty: name a new folder")
+    check_new(folder)
     script = _script(runs, overrides, any(reasons.values()), short, wrapped)
     code_bytes = len(script.data)
     check_size(max(run.model_bytes for run in runs), code_bytes, script.modules, short, wrapped)
     record = submission(runs, about, code_bytes)
-    _write(folder, runs, script, record)
+    write_whole(folder, lambda work: _fill(work, runs, script, record))
     keys = ("name", "eligible", "val_bpb", "bytes_total", "bytes_code", "seeds")
     return {"folder": str(folder), **{key: record[key] for key in keys}}
 
@@ -206,21 +204,6 @@ def _track(runs: list[Packed], labelled: bool) -> str:
     limits = [b["limit_s"] for run in runs for b in run.result["budgets"] if b["limit_s"]]
     in_time = max(limits, default=0.0) <= BUDGET_LIMIT_S  # limits.train_s may have been raised
     return "10min_16mb" if official and in_time and not labelled else "non_record"
-
-
-def _write(folder: Path, runs: list[Packed], script: Script, record: dict[str, Any]) -> None:
-    """The whole folder or nothing."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as made:
-            work = Path(made) / folder.name
-            work.mkdir()
-            _fill(work, runs, script, record)
-            if folder.exists():
-                folder.rmdir()
-            os.replace(work, folder)
-    except OSError as error:
-        raise explain_os_error(error, folder) from error
 
 
 def _fill(folder: Path, runs: list[Packed], script: Script, record: dict[str, Any]) -> None:

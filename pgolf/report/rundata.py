@@ -89,6 +89,8 @@ def _audit(path: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): run `pgolf audit` again") from error
+    if not isinstance(found, dict) or not {"verdict", "mode", "cost_s", "findings"} <= found.keys():
+        raise UserError(f"{path} is no audit: run `pgolf audit` again")
     return found
 
 

@@ -82,8 +82,8 @@ class Made:
             if score is not None:
                 score |= {"bytes": num_bytes, "tokens": num_tokens}
                 score["bpb"] = score["nats"] / np.log(2.0) / num_bytes
-        result["provenance"]["data"]["manifest_sha256"] = None
         self.save(result)
+        self.record_data(manifest_sha256=None)
         for event in (events := self.events()):
             if event["event"] == "score":
                 event |= result["bpb"][event["name"]] | {"name": event["name"]}
@@ -94,6 +94,13 @@ class Made:
             if row["run_id"] == result["run_id"] and row["bpb"] is not None:
                 row["bpb"] = result["bpb"]["final"]["bpb"]
         runs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def record_data(self, **facts: str | None) -> None:
+        """Change what the run wrote down of its data, wherever that stands."""
+        result = self.result()
+        result["provenance"]["data"] |= facts
+        self.save(result)
+        (self.run / "provenance.json").write_text(json.dumps(result["provenance"]))
 
     def result(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.run / "result.json").read_text())

@@ -232,6 +232,28 @@ def prequant(made: Made) -> None:
     change_config(made, ttt={"_target_": target, "source": "validation", "epochs": 21})
 
 
+@fault("trained on validation, then scored", "its configuration named another method", "LEDGER")
+def renamed_method(made: Made) -> None:
+    epochs = [
+        {"time": event["time"], "event": "ttt_epoch", "stage": "ttt", "epoch": 1, "train/loss": 1.0}
+        for event in made.events()
+        if event["event"] == "stage" and event["stage"] == "ttt" and event["status"] == "done"
+    ]
+    made.save_events([*made.events(), *epochs])
+
+
+@fault("trained on validation, then scored", "adapted weights, no event of it", "LEDGER")
+def adapted_in_silence(made: Made) -> None:
+    result, events = made.result(), made.events()
+    for event in events:
+        if event["event"] == "score" and event["name"] == "adapted":
+            for key in ("nats", "bpb", "nats_per_token"):
+                event[key] *= 0.9
+                result["bpb"]["adapted"][key] = event[key]
+    made.save(result)
+    made.save_events(events)
+
+
 @fault("trained on validation, then scored", "validation text among the training text", "DISJOINT")
 def validation_in_training(made: Made) -> None:
     training_of(made, np.concatenate([made.values(split="training"), made.values()]))
@@ -394,6 +416,8 @@ def too_large(made: Made) -> None:
 
 @fault("artifact over the limit", "MiB for MB", "RELOAD")
 def mebibytes(made: Made) -> None:
+    (made.run / "artifact" / "table.bin").write_bytes(bytes(16_100_000))
+    settle_artifact(made)
     result = made.result()
     result["artifact"]["limit"] = 16 * 2**20
     made.save(result)
@@ -529,6 +553,18 @@ def said_waiting(made: Made) -> None:
     change_seconds(made, {"start_produce": -1.0, "wait": 1.0})
 
 
+@fault("more: seconds", "a reused stage is charged nothing", "METER")
+def reused_for_nothing(made: Made) -> None:
+    result, events = made.result(), made.events()
+    result["reused"] = ["train"]
+    for event in events:
+        if event["event"] == "stage" and event["stage"] == "train" and "seconds" in event:
+            event |= {"status": "reused", "seconds": 5.0}
+    made.save(result)
+    made.save_events(events)
+    change_seconds(made, {"train": -result["seconds"]["train"]})
+
+
 @fault("more: seconds", "a stage of negative seconds", "METER")
 def negative(made: Made) -> None:
     change_seconds(made, {"start_produce": -1000.0, "train": 990.0})
@@ -589,6 +625,37 @@ def edited_everywhere(made: Made) -> None:
         if event["event"] == "score" and event["name"] == "final":
             event |= {key: final[key] for key in ("nats", "bpb", "nats_per_token")}
     made.save_events(events)
+
+
+@fault("more: record", "a measured score that is no number", "PROV")
+def no_number(made: Made) -> None:
+    events = made.events()
+    for event in events:
+        if event["event"] == "score" and event["name"] == "quantized":
+            event["nats"] = float("nan")
+    made.save_events(events)
+
+
+@fault("more: record", "other data than provenance.json has", "PROV")
+def other_data(made: Made) -> None:
+    result = made.result()
+    result["provenance"]["data"] |= {"folder": str(made.data)}
+    made.save(result)
+
+
+@fault("more: record", "overrides that nobody typed", "PROV")
+def other_overrides(made: Made) -> None:
+    result = made.result()
+    result["overrides"] = result["overrides"][1:]
+    made.save(result)
+
+
+@fault("more: record", "another configuration, not in the list of runs", "SEEDS")
+def configuration_not_listed(made: Made) -> None:
+    listed = (made.run.parent / "runs.jsonl").read_text()
+    scale = yaml.safe_load((made.run / "config.yaml").read_text())["scale"]
+    change_config(made, scale={**scale, "num_steps": 5})
+    (made.run.parent / "runs.jsonl").write_text(listed)
 
 
 @fault("more: record", "another seed is named", "PROV")

@@ -44,12 +44,30 @@ def test_exit_codes_and_the_witness_in_words(made: Made) -> None:
     shutil.rmtree(made.data / "documents")
     undecided = pgolf(made, "--quick")
     assert undecided.returncode == 4 and "UNDECIDED" in undecided.stdout
-    result = made.result()
-    result["artifact"]["limit"] = 16 * 2**20
-    made.save(result)
+    assert made.result()["audit"]["verdict"] == "UNDECIDED"
+    (made.run / "artifact" / "table.bin").write_bytes(b"table")
     bad = pgolf(made, "--quick")
     assert bad.returncode == 3
-    assert "NOT ELIGIBLE" in bad.stdout and "reported_limit: 16777216" in bad.stdout
+    assert "NOT ELIGIBLE" in bad.stdout and "reported_bytes: " in bad.stdout
+
+
+@pytest.mark.slow
+def test_a_later_audit_is_the_verdict_everywhere(made: Made) -> None:
+    clean = made.result()
+    extra = made.run / "artifact" / "table.bin"
+    extra.write_bytes(b"table")
+    assert pgolf(made, "--quick").returncode == 3
+    refused = made.result()
+    assert not refused["eligibility"]["eligible"]
+    assert {r.split(":")[1] for r in refused["eligibility"]["reasons"]} == {" PROV", " RELOAD"}
+    page = (made.run / "report.html").read_text()
+    assert "not eligible" in page and 'class="badge good">eligible' not in page
+    extra.unlink()
+    assert pgolf(made, "--quick").returncode == 0
+    again = made.result()
+    for result in (clean, again):
+        del result["audit"]["cost_s"]
+    assert again == clean
 
 
 @pytest.mark.slow

@@ -54,6 +54,14 @@ def strange_list(made: Made) -> None:
     (made.run.parent / "runs.jsonl").write_text('[1, 2]\n"a"\n{"run_id": 3}\n')
 
 
+def without_event(**keys: str) -> Callable[[Made], None]:
+    def cut(made: Made) -> None:
+        kept = [e for e in made.events() if any(e.get(k) != v for k, v in keys.items())]
+        made.save_events(kept)
+
+    return cut
+
+
 DAMAGE: dict[str, tuple[Callable[[Made], None], str]] = {
     "no result": (drop("result.json"), "result.json is missing"),
     "no configuration": (drop("config.yaml"), "config.yaml is missing"),
@@ -66,6 +74,8 @@ DAMAGE: dict[str, tuple[Callable[[Made], None], str]] = {
     "no YAML": (fill("config.yaml", "a: [1"), "config.yaml cannot be read"),
     "other YAML": (fill("config.yaml", "seed: 3"), "config.yaml has no ttt"),
     "text for events": (fill("events.jsonl", "what?\n[3]\n"), "2 of 2 lines cannot be read"),
+    "no event of the times": (without_event(event="meter"), "no meter event"),
+    "no event of a score": (without_event(event="score", name="ema"), "measured the ema score"),
     "data are gone": (no_data, "the data are gone"),
     "a training shard is gone": (no_training_shard, "files of"),
     "no list of runs": (no_list, "does not list this run"),
@@ -80,9 +90,7 @@ def test_damage_leaves_it_undecided_and_says_what_is_missing(made: Made, name: s
     apply(made)
     shown = made if (made.data / "manifest.json").is_file() else Made(made.run, None)  # type: ignore[arg-type]
     if shown.data is None:  # where the run's own record leads
-        result = made.result()
-        result["provenance"]["data"]["folder"] = str(made.data)
-        made.save(result)
+        made.record_data(folder=str(made.data))
     verdict = shown.audit(without=SLOW_PROBES)
     open_questions = [f.summary for f in verdict.findings if f.verdict == UNDECIDED]
     assert any(words in summary for summary in open_questions), verdict.findings

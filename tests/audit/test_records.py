@@ -148,6 +148,13 @@ def test_faults_in_logs_and_claims_are_refused(tmp_path: Path, name: str) -> Non
     assert others <= ({"PROV"} if "copied" in name else set()), found
 
 
+def test_another_text_than_the_record_tracks_is_not_refused_for_its_size(tmp_path: Path) -> None:
+    folder = make_records(tmp_path, submission={"track": "non_record"})
+    for path in folder.glob("*.log"):
+        path.write_text(path.read_text().replace(str(TOKENS), str(TOKENS // 2)))
+    assert by_probe(audit_records_folder(folder))["COVER"].verdict == UNDECIDED
+
+
 def test_mixed_configurations_among_seeds(tmp_path: Path) -> None:
     folder = make_records(tmp_path)
     path = folder / "train_seed42.log"

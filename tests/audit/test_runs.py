@@ -303,13 +303,6 @@ def test_an_artifact_over_the_limit(made: Made) -> None:
     assert finding.verdict == FAIL and finding.witness["total_bytes"] > 16_000_000
 
 
-def test_mebibytes_for_megabytes(made: Made) -> None:
-    result = made.result()
-    result["artifact"]["limit"] = 16 * 2**20
-    made.save(result)
-    assert made.finding("RELOAD").witness["reported_limit"] == 16_777_216
-
-
 def test_code_left_out_of_the_count(made: Made) -> None:
     result = made.result()
     result["artifact"]["code_bytes"] = 0
@@ -424,6 +417,15 @@ def test_runs_that_are_gone(made: Made) -> None:
     shutil.copytree(made.run, made.run.parent / "20260101-000000-0000")
     finding = made.finding("SEEDS")  # it is there, but the worse of two with the same seed
     assert finding.verdict == FAIL and finding.witness["runs"] == 2
+
+
+def test_an_attempt_without_a_score_may_be_deleted(made: Made) -> None:
+    row = json.loads((made.run.parent / "runs.jsonl").read_text().splitlines()[0])
+    with open(made.run.parent / "runs.jsonl", "a") as file:
+        file.write(json.dumps({**row, "run_id": "20260101-000000-0000", "bpb": None}) + "\n")
+    finding = made.finding("SEEDS")
+    assert finding.verdict == PASS and finding.witness["unfinished"] == 1
+    assert "attempts that ended without a score and are gone: 1" in finding.not_checked
 
 
 def test_a_run_that_no_list_knows(made: Made) -> None:

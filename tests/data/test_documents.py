@@ -232,7 +232,7 @@ def test_a_damaged_page_of_parquet(tmp_path: Path) -> None:
     half = len(data) // 2
     data[half : half + 400] = bytes(400)
     path.write_bytes(data)
-    with pytest.raises(UserError, match="a.parquet: not readable as Parquet .* copy it again"):
+    with pytest.raises(UserError, match=r"a.parquet: not readable as Parquet .* copy it again"):
         list(read_documents(path))
 
 
