@@ -56,7 +56,7 @@ class Meter:
                 self, f"{uncharged:.1f} s between start and end are charged to no budget.",
                 uncharged_s=round(uncharged, 3),
             )  # fmt: skip
-        charged = {b["name"]: _charged(result, b) for b in result["budgets"]}
+        charged = {b["name"]: round(_charged(result, b), 3) for b in result["budgets"]}
         published = sum(s for name, s in result["seconds"].items() if name in TRAINING)
         what = ", ".join(f"{name} {charged.get(name, 0.0):.1f} s" for name in self.limits)
         return passed(

@@ -102,7 +102,8 @@ def show(answer: Answer) -> None:
         if not console.is_terminal:
             console.width = 200  # in a file, nothing need be cut short
         failed = [(row["run"], row["reason"]) for row in answer["failed"]]
-        print_sweep(answer["runs"], failed, console, answer["losses"])
+        losses = answer["losses"]
+        print_sweep(answer["runs"], failed, console, losses, title="comparison", noun="runs")
         return
     _show_comparison(answer["comparison"], console)
 

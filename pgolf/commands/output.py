@@ -17,6 +17,8 @@ def show_lines(answer: Answer) -> None:
             value = ", ".join(map(str, value)) or "none"
         elif isinstance(value, int) and not isinstance(value, bool):
             value = f"{value:,}"
+        elif isinstance(value, float):
+            value = f"{value:.7g}"
         print(f"{key:<{width}}{value}")
 
 

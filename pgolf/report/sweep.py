@@ -25,15 +25,19 @@ def print_sweep(
     failed: Sequence[tuple[str, str]],
     console: Console,
     losses: Sequence[Sequence[float]] | None = None,
+    *,
+    title: str = "sweep",
+    noun: str = "jobs",
 ) -> None:
-    """Print the jobs of a multirun.
+    """Print the jobs of a multirun, or runs that are looked at side by side.
 
     Args:
         results: checked results of the jobs that finished, in order.
         failed: `(overrides, reason)` of each job that did not.
         losses: a few means of the training loss of each result, drawn as a sparkline.
+        title, noun: what they are together, and each of them.
     """
-    parts: list[RenderableType] = [_heading(results, failed)]
+    parts: list[RenderableType] = [_heading(results, failed, title, noun)]
     if results:
         parts.append(_jobs(results, losses, console))
         groups = by_configuration(results)
@@ -69,9 +73,13 @@ def newest_of_seeds(group: Sequence[Result]) -> list[Result]:
     return list({r["seed"]: r for r in sorted(group, key=lambda r: r["run_id"])}.values())
 
 
-def _heading(results: Sequence[Result], failed: Sequence[tuple[str, str]]) -> Text:
-    text = Text("sweep", style="bold")
-    text.append(f"  {len(results)} of {len(results) + len(failed)} jobs finished", style="default")
+def _heading(
+    results: Sequence[Result], failed: Sequence[tuple[str, str]], title: str, noun: str
+) -> Text:
+    text = Text(title, style="bold")
+    text.append(
+        f"  {len(results)} of {len(results) + len(failed)} {noun} finished", style="default"
+    )
     if failed:
         text.append(f", {len(failed)} failed", style="bold red")
     return text

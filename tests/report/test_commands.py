@@ -49,7 +49,7 @@ def test_runs_as_json_sorted_and_cut(folder, capsys):
 def test_compare_of_a_folder_shows_finished_runs_with_sparklines(folder, capsys):
     assert main(["compare", str(folder)]) == 0
     text = capsys.readouterr().out
-    assert "2 of 2 jobs finished" in text and "\x1b" not in text
+    assert "2 of 2 runs finished" in text and "\x1b" not in text
     assert re.search(r"1337 +1\.8467 .* ██▂▂▁ +█\S{11}", text)
     assert main(["compare", str(folder / "nano" / "run-42"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -63,7 +63,7 @@ def test_one_broken_result_of_a_folder_is_named_and_the_others_are_compared(fold
     (broken / "result.json").write_text('{"schema": 0}')
     assert main(["compare", str(folder)]) == 0
     text = capsys.readouterr().out
-    assert "1 of 2 jobs finished, 1 failed" in text and "has schema 0" in text and "1.8467" in text
+    assert "1 of 2 runs finished, 1 failed" in text and "has schema 0" in text and "1.8467" in text
     assert main(["runs", str(folder)]) == 0
     assert f"broken: {broken}: result.json has schema 0" in capsys.readouterr().out
     tested = ["compare", str(folder / "nano" / "run-1337"), "--against", str(broken)]
