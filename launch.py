@@ -15,6 +15,7 @@ import pgolf.started  # noqa: F401  # before the rest: from here on seconds are 
 
 # isort: split
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -65,6 +66,8 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     # Otherwise Hydra itself prints what goes wrong, some of it as a traceback, and ends with 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # A scheduler's SIGTERM is a Ctrl-C: trackers are told, workers end, exit code 130.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         launch()
     except KeyboardInterrupt:

@@ -201,7 +201,7 @@ def read_artifact(path: Path) -> Artifact:
 
 def _parse_streams(chunks: Any, raw_bytes: dict[str, int], payload_bytes: int) -> list[Stream]:
     """Checks, before anything is decoded, that the chunks fill the file and fit the tensors."""
-    if list(chunks) != list(raw_bytes):
+    if not isinstance(chunks, dict) or list(chunks) != list(raw_bytes):
         raise ValueError(f"streams {list(chunks)}, expected {list(raw_bytes)}")
     streams = [Stream(name, raw_bytes[name], list(sizes)) for name, sizes in chunks.items()]
     if not all(type(size) is int and size >= 0 for s in streams for size in s.chunk_bytes):
@@ -230,10 +230,11 @@ def _decode_streams(
 ) -> Iterator[tuple[str, bytes]]:
     start = 0
     for stream in streams:
-        parts = []
+        parts, left = list[bytes](), stream.raw_bytes
         for size in stream.chunk_bytes:
             try:
-                parts.append(codec.decode(bytes(payload[start : start + size])))
+                parts.append(codec.decode(bytes(payload[start : start + size]), left))
+                left = max(0, left - len(parts[-1]))
             except Exception as error:  # each codec's library has its own
                 raise ValueError(f"{codec.name} cannot decode {stream.name}: {error}") from error
             start += size
@@ -273,11 +274,20 @@ def find_class(package: str, target: Any, file: Path) -> Any:
 
 
 def check_targets(config: Any, file: Path) -> None:
-    """Raises UserError when the model's or a nested `_target_` lies outside pgolf.model."""
+    """Raises UserError when building a model from this could call more than classes of pgolf.model.
+
+    Hydra also follows interpolations (`${...}` makes nodes with targets of their own, and reads the
+    environment) and keys like `_partial_`: plain values have neither.
+    """
     if isinstance(config, dict):
         if "_target_" in config:
             find_class(MODELS, config["_target_"], file)
-        config = list(config.values())
+        special = [key for key in config if str(key).startswith("_") and key != "_target_"]
+        if special:
+            raise malformed(file, f"the model's configuration has {special[0]}")
+        config = [*config, *config.values()]
+    if isinstance(config, str) and "${" in config:
+        raise malformed(file, f"the model's configuration has an interpolation, {config[:80]}")
     if isinstance(config, list):
         for value in config:
             check_targets(value, file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ from pgolf.files import atomic_writer, write_json
 LATEST = "checkpoint.json"
 HEARTBEAT = "heartbeat.json"
 NOTE_EVERY_S = 0.5
+# What reading damaged files raises.
+DAMAGE = (
+    *(zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, ValueError),
+    *(TypeError, KeyError, AttributeError),
+)
+
+
+def _ignore(text: str) -> None:
+    """Nobody is told."""
 
 
 class Checkpoints:
@@ -24,10 +35,14 @@ class Checkpoints:
 
     The pointer file is replaced after every rank has written its part, so a run that is killed
     while saving resumes from the set before.
+
+    Args:
+        folder: of one training.
+        say: told when an interrupted one goes on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, say: Callable[[str], None] = _ignore) -> None:
+        self.folder, self.say = folder, say
         self._noted_s = 0.0
 
     def beat(self, seconds: dict[str, float]) -> None:
@@ -45,7 +60,9 @@ class Checkpoints:
         path = self.folder / HEARTBEAT
         if not path.exists():
             return {}
-        return {name: float(s) for name, s in json.loads(path.read_text(encoding="utf-8")).items()}
+        with self._explained(path):
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            return {name: float(s) for name, s in noted.items()}
 
     def save(self, snapshot: dict[str, Any], world: World) -> None:
         """Write this rank's snapshot and, when all ranks have, make the set the newest one."""
@@ -71,17 +88,25 @@ class Checkpoints:
         pointer = self.folder / LATEST
         if not pointer.exists():
             return None
-        latest = json.loads(pointer.read_text(encoding="utf-8"))
-        path = self.folder / _part(latest["step"], world.rank)
-        lacks = latest["world_size"] != world.world_size or not path.exists()
+        with self._explained(pointer):
+            latest = json.loads(pointer.read_text(encoding="utf-8"))
+            path = self.folder / _part(latest["step"], world.rank)
+            lacks = latest["world_size"] != world.world_size or not path.exists()
         if world.sum_floats(float(lacks)) != [0.0]:
             return None
-        try:
+        with self._explained(path):
             return _read_part(path)
-        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+
+    @contextmanager
+    def _explained(self, path: Path) -> Iterator[None]:
+        """What a damaged file leads to, as a `UserError` with the remedy."""
+        try:
+            yield
+        except DAMAGE as error:
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(
-                f"checkpoint {path} is damaged ({str(error).splitlines()[0]}): remove "
-                f"{self.folder} and run the same command again, training starts anew"
+                f"checkpoint {path} is damaged ({why}): remove {self.folder} and run the same "
+                "command again, training starts anew"
             ) from error
 
 

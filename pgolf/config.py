@@ -287,6 +287,14 @@ def load_config(run_folder: Path) -> Config:
         ) from error
     if not isinstance(config, dict) or not config:
         raise UserError(f"{path}: empty, or no configuration: copy it again, or repeat the run")
+    missing = [
+        group
+        for group in GROUPS
+        if not isinstance(config.get(group), dict) or "_target_" not in config[group]
+    ]
+    missing += [] if isinstance(config.get("limits"), dict) else ["limits"]
+    if missing:
+        raise UserError(f"{path}: has no {', '.join(missing)}: copy it again, or repeat the run")
     return config  # type: ignore[return-value]
 
 
@@ -310,7 +318,8 @@ def changed(config: Config, overrides: list[str], groups: tuple[str, ...]) -> Co
         else:
             allowed = ", ".join(f"{group}.KEY=VALUE" for group in groups)
             raise UserError(
-                f"{text}: only hardware=OPTION, {allowed} can be changed for a finished run"
+                f"{text}: only hardware=OPTION, {allowed} can be changed for a finished run; other "
+                "classes were not shipped with it"
             )
     try:
         merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(values))

@@ -24,8 +24,9 @@ from pgolf.jobs import evaluate_job
 from pgolf.launchers import Alone
 from pgolf.opened import Opened, find_tokenizer, open_folder
 from pgolf.outcome import read_scores
+from pgolf.prepare import check_windows
 from pgolf.sandbox.evaluation import hidden_of
-from pgolf.shipped import CODE_FILE, adapts_while_scoring
+from pgolf.shipped import CODE_FILE, check_code, later_groups
 from pgolf.tokenizer.store import open_tokenizer
 
 STRIDE = 64  # of an artifact that comes without a configuration, as published
@@ -48,14 +49,18 @@ def evaluate_on(
     """
     opened = open_folder(path)
     artifact = read_artifact(opened.artifact)
-    config = opened.config() or _plain(artifact.model_config)
-    groups = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
-    config = changed(config, overrides, groups)
+    config = opened.config() or _plain(opened.artifact, artifact.model_config)
+    config = changed(config, overrides, later_groups(config))
+    code = opened.artifact / CODE_FILE
+    if code.is_file():  # an imported artifact has none
+        check_code(code)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         view, work = folder / "validation", folder / "work"
         work.mkdir()
         made_by = _view(data, view)
+        if made_by is not None:
+            check_windows("validation", made_by.validation.num_tokens, config, "eval")
         bos_id = _check(opened, data, artifact.tokenizer_fingerprint, made_by, tokenizer)
         devices = instantiate(config["hardware"]).settle()  # seconds, so all else is checked before
         hidden = None
@@ -74,7 +79,6 @@ def evaluate_on(
             sandbox=hidden,
         )
         write_json(work / "evaluate.json", job)
-        code = opened.artifact / CODE_FILE
         Alone().run_job(
             work / "evaluate.json", devices, str(code.resolve()) if code.is_file() else None
         )
@@ -83,10 +87,15 @@ def evaluate_on(
     return {**scores["final"], "standard": standard}
 
 
-def _plain(model: dict[str, Any]) -> dict[str, Any]:
+def _plain(artifact: Path, model: dict[str, Any]) -> dict[str, Any]:
     """A configuration for an artifact alone: sliding windows of its training length."""
     config = compose(["ttt=none", "codec=brotli", "eval=sliding"])
-    seq_len = model["train_seq_len"]
+    seq_len = model.get("train_seq_len")
+    if not isinstance(seq_len, int) or seq_len < 1:
+        raise UserError(
+            f"{artifact}: its model has no train_seq_len, so nobody knows the length of a window: "
+            "name the run folder, whose config.yaml has it"
+        )
     config["scale"]["eval_seq_len"] = config["eval"]["seq_len"] = seq_len
     config["eval"]["stride"] = min(STRIDE, seq_len)
     return {**config, "model": model}

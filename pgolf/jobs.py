@@ -11,7 +11,7 @@ from typing import Any
 
 from pgolf.hardware import Devices
 from pgolf.shipped import adapts_while_scoring, code_fingerprint
-from pgolf.stage import stage_key
+from pgolf.stage import outside_code, stage_key
 
 # Stages of the produce job in their order, with the budget that each is charged to.
 PRODUCE_STAGES = {
@@ -55,6 +55,7 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
         "train", (*MODEL_CODE, "optim", "train", "data/loader", "data/prefetch"),
         model=config["model"], train=settings, optim=config["optim"], seed=config["seed"],
         data=data_key, devices=machine,
+        outside=outside_code(config["train"], config["optim"]),
     )  # fmt: skip
     ttt = stage_key(
         "ttt",
@@ -62,12 +63,14 @@ def produce_keys(config: Config, devices: Devices, data_key: str) -> dict[str, s
         train=train,
         ttt=ttt_before_quantization(config),
         diagnostic=diagnostic,
+        outside=outside_code(ttt_before_quantization(config)),
     )
     pack = stage_key(
         "pack",
         (*MODEL_CODE, "quant", "codec", "artifact", "container", "layout", "census", "shipped"),
         ttt=ttt, quant=config["quant"], codec=config["codec"], eval=config["eval"],
         micro_batch_seqs=config["train"]["micro_batch_seqs"], shipped=code_fingerprint(config),
+        outside=outside_code(config["quant"]), limit_bytes=config["limits"]["artifact_bytes"],
     )  # fmt: skip
     scores = {
         name: stage_key(name, EVAL_CODE, weights=weights, diagnostic=diagnostic)

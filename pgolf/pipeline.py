@@ -23,7 +23,7 @@ from rich.console import Console
 
 from pgolf import provenance
 from pgolf.audit.seeds import record_run
-from pgolf.auditing.runs import artifact_record, data_record
+from pgolf.auditing.runs import artifact_record, check_same_data, data_record
 from pgolf.cache import in_use
 from pgolf.clock import Clock
 from pgolf.config import changed, check_world, load_config
@@ -36,13 +36,13 @@ from pgolf.hardware import Devices
 from pgolf.jobs import PRODUCE_STAGES, Config, evaluate_job, produce_job
 from pgolf.launchers import Alone, Together, inside_torchrun
 from pgolf.outcome import EVALUATE_SCORES, Outcome, read_scores, read_stages
-from pgolf.prepare import Prepared, prepare
+from pgolf.prepare import Prepared, check_windows, prepare
 from pgolf.report.page import write_report
 from pgolf.report.table import print_result
 from pgolf.runfolder import check_writable, describe_run, link_artifact, make_run_folder
 from pgolf.sandbox.evaluation import hidden_of
 from pgolf.say import Say
-from pgolf.shipped import CODE_FILE, adapts_while_scoring, check_shippable, code_fingerprint
+from pgolf.shipped import CODE_FILE, check_code, check_shippable, code_fingerprint, later_groups
 from pgolf.stage import Stage
 from pgolf.started import begin_run
 from pgolf.tokenizer.store import open_tokenizer
@@ -157,18 +157,18 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     Raises:
         UserError: no run folder, its artifact is damaged, or an override that does not fit.
     """
-    config, cache = load_config(run_folder), cache_folder()
     artifact = run_folder / "artifact"
-    if not artifact.is_dir():
+    if (run_folder / "config.yaml").is_file() and not artifact.is_dir():
         raise UserError(f"{run_folder} has no artifact: it is an imported log, or not finished")
-    later = ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
-    config = changed(config, overrides, later)
+    config, cache = load_config(run_folder), cache_folder()
+    config = changed(config, overrides, later_groups(config))
     devices = instantiate(config["hardware"]).settle()
     source, tokenizer = checked_inputs(config)
     with tempfile.TemporaryDirectory() as temporary:
         job = Run(config, [], devices, Alone(), Path(temporary), cache, Say(None))
         prepared = prepare(source, tokenizer, cache, job.events, job.clock, job.say)
-        prepared.check_windows("validation", config, "eval")
+        check_same_data(run_folder, prepared.folder)
+        check_windows("validation", prepared.manifest.validation.num_tokens, config, "eval")
         final: dict[str, Any] = job.evaluate(artifact.resolve(), prepared)["final"]
     return final
 
@@ -326,6 +326,7 @@ class Run:
             sandbox=self.hidden(prepared),
             documents=documents,
         )
+        check_code(artifact / CODE_FILE)
         with self.clock.phase("evaluate", "evaluate"):
             held = self.run_job("evaluate", job, str(artifact / CODE_FILE))
         scores = {**read_scores(output), "sandbox": held}

@@ -14,7 +14,7 @@ from pgolf.errors import UserError
 from pgolf.events import EventLog
 from pgolf.jobs import Config
 from pgolf.say import Say
-from pgolf.stage import Stage, stage_key
+from pgolf.stage import Stage, outside_code, stage_key
 
 DATA_CODE = ("data", "tokenizer")
 
@@ -41,26 +41,28 @@ class Prepared:
 
     def check(self, config: Config, num_workers: int) -> None:
         """Raises UserError where a split is too short, or in too few shards, for what reads it."""
-        self.check_windows("validation", config, "eval")
-        self.check_windows("training", config, "train")
+        splits = self.manifest.validation, self.manifest.training
+        validation, training = (split.num_tokens for split in splits)
+        check_windows("validation", validation, config, "eval")
+        check_windows("training", training, config, "train")
         if config["ttt"].get("source") is not None and config["ttt"].get("epochs"):
-            self.check_windows("validation", config, "ttt")
+            check_windows("validation", validation, config, "ttt")
             if config["ttt"]["source"] == "train":
-                splits = self.manifest.training, self.manifest.validation
-                check_text_to_adapt(*(split.num_tokens for split in splits))
+                check_text_to_adapt(training, validation)
         if config["train"]["loader"] == "published":
             check_dealt(len(self.manifest.training.shards), num_workers)
 
-    def check_windows(self, split: str, config: Config, group: str) -> None:
-        """Raises UserError where a split has fewer tokens than a window of a group's seq_len."""
-        num_tokens, seq_len = getattr(self.manifest, split).num_tokens, config[group]["seq_len"]
-        if num_tokens <= seq_len:
-            scale_key = "eval_seq_len" if group == "eval" else "train_seq_len"
-            raise UserError(
-                f"the {split} text has {num_tokens} tokens, fewer than one window of "
-                f"{group}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
-                f"shorter windows (scale.{scale_key}=...)"
-            )
+
+def check_windows(split: str, num_tokens: int, config: Config, group: str) -> None:
+    """Raises UserError where a split has fewer tokens than a window of a group's seq_len."""
+    seq_len = config[group]["seq_len"]
+    if num_tokens <= seq_len:
+        scale_key = "eval_seq_len" if group == "eval" else "train_seq_len"
+        raise UserError(
+            f"the {split} text has {num_tokens} tokens, fewer than one window of "
+            f"{group}.seq_len={seq_len} needs: use more text (data=... data.path=...) or "
+            f"shorter windows (scale.{scale_key}=...)"
+        )
 
 
 def prepare(
@@ -68,9 +70,14 @@ def prepare(
 ) -> Prepared:
     """Documents and shards of a source, from the cache where they are there already."""
     stages = _DataStages(cache, events, clock, say)
-    documents_key = stage_key("documents", ("data",), source=source.cache_key())
+    documents_key = stage_key(
+        "documents", ("data",), source=source.cache_key(), outside=_outside(source)
+    )
     folder = stages.run("documents", documents_key, lambda f: source.documents(f, show=True))
-    key = stage_key("tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key())
+    key = stage_key(
+        "tokens", DATA_CODE, documents=documents_key, tokenizer=tokenizer.cache_key(),
+        outside=_outside(tokenizer),
+    )  # fmt: skip
     shards = stages.run(
         "tokens",
         key,
@@ -81,6 +88,12 @@ def prepare(
     if manifest.roundtrip is not None:
         events.emit("tokenizer", "tokens", **_survival(manifest.roundtrip, manifest.validation))
     return Prepared(shards, folder, key, manifest, stages.seconds, stages.reused)
+
+
+def _outside(part: Any) -> dict[str, str]:
+    """Of a source or tokenizer that is not pgolf's own, the hash of its code."""
+    kind = type(part)
+    return outside_code({"_target_": f"{kind.__module__}.{kind.__qualname__}"})
 
 
 def _survival(roundtrip: dict[str, int], validation: Split) -> dict[str, int | None]:

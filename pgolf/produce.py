@@ -170,7 +170,7 @@ class Parts:
         )
         average, state = trainer.fit(
             model, optimizer, self.loader(trainer.loader_kind), world, clock,
-            self.context.events, Checkpoints(scratch),
+            self.context.events, Checkpoints(scratch, self.context.say),
         )  # fmt: skip
         raw = weights_of(model)
         average.copy_to(model)

@@ -170,12 +170,16 @@ class Quantizer(Protocol):
 
 
 class Codec(Protocol):
-    """Bytes to fewer bytes and back; decoding needs no arguments but the class's defaults."""
+    """Bytes to fewer bytes and back; decoding needs no arguments but the class's defaults.
+
+    Decoding is told how many bytes come out, and makes few more where data say otherwise: what a
+    stranger's artifact can take is known before.
+    """
 
     name: str
 
     def encode(self, data: bytes) -> bytes: ...
-    def decode(self, data: bytes) -> bytes: ...
+    def decode(self, data: bytes, num_bytes: int) -> bytes: ...
 
 
 @runtime_checkable

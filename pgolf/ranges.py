@@ -63,6 +63,14 @@ RANGES: dict[str, dict[Range, tuple[str, ...]]] = {
         FROM_0_BELOW_1: ("momentum", "lora_beta2", "ema_decay"),
     },
     "eval": {FROM_1: ("seq_len", "batch_seqs")},
+    "quant": {
+        ABOVE_0: ("clip_sigmas", "embed_clip_sigmas"),
+        FROM_0: ("damping", "penalty", "rank", "rank_candidates", "weigh_batches"),
+        FROM_1: (
+            *("bits", "embed_bits", "block_size", "calibration_batches", "limit_bytes"),
+            "probe_seqs",
+        ),
+    },
 }
 
 

@@ -49,6 +49,22 @@ def shipped_groups(config: dict[str, Any]) -> tuple[str, ...]:
     return (*SHIPPED_GROUPS, "ttt") if adapts_while_scoring(config) else SHIPPED_GROUPS
 
 
+def later_groups(config: dict[str, Any]) -> tuple[str, ...]:
+    """Groups whose values may be others when a finished run is scored again."""
+    return ("hardware", "eval", "ttt") if adapts_while_scoring(config) else ("hardware", "eval")
+
+
+def check_code(path: Path) -> None:
+    """Raises UserError where shipped code is missing or damaged: Python would take other code."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (OSError, zipfile.BadZipFile) as error:
+        wrong = str(error)
+    if wrong is not None:
+        raise UserError(f"{path}: damaged or missing ({wrong}): copy it again, or repeat the run")
+
+
 def check_shippable(config: dict[str, Any]) -> None:
     """Raises UserError when a part that scoring needs lies outside pgolf, so would not be shipped.
 

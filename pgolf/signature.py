@@ -56,6 +56,15 @@ def methods(target: str) -> set[str]:
     return {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
 
 
+def source_file(target: str) -> Path:
+    """The file that defines the class or function at a dotted path.
+
+    Raises:
+        UserError: no such module, or it has no source.
+    """
+    return _source_of(target.rpartition(".")[0], target)
+
+
 def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
     module_name, _, name = target.rpartition(".")
     path = _source_of(module_name, target)

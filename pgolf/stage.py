@@ -19,6 +19,7 @@ from typing import Any
 
 from pgolf.clock import Clock
 from pgolf.files import explain_os_error, locked, sha256_file, sha256_json, write_json
+from pgolf.signature import source_file
 
 DONE = "done.json"
 # In a work folder: what a killed stage continues from. No part of the entry.
@@ -35,6 +36,32 @@ def stage_key(stage: str, packages: tuple[str, ...], **inputs: Any) -> str:
         inputs: JSON values.
     """
     return sha256_json({"stage": stage, "code": _code_hash(packages), **inputs})[:24]
+
+
+def outside_code(*nodes: Any) -> dict[str, str]:
+    """Hash of the source behind each `_target_` in settings that no package of pgolf has.
+
+    Of a module in a package it is that of all modules beside it. What those import from elsewhere
+    is not seen.
+    """
+    found: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, dict):
+            target = node.get("_target_")
+            if target and not target.startswith("pgolf."):
+                found[target] = source_hash(target)
+            node = list(node.values())
+        if isinstance(node, list):
+            found |= outside_code(*node)
+    return found
+
+
+def source_hash(target: str) -> str:
+    """Hash of the module that a dotted path names, and of its neighbours in a package."""
+    path = source_file(target)
+    in_package = (path.parent / "__init__.py").is_file()
+    files = sorted(path.parent.glob("*.py")) if in_package else [path]
+    return sha256_json({file.name: sha256_file(file) for file in files})
 
 
 def _code_hash(packages: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,7 @@ class ReverseCodec:
     name = "reverse"
     def __init__(self, *, twice: bool = False) -> None: pass
     def encode(self, data: bytes) -> bytes: return data[::-1]
-    def decode(self, data: bytes) -> bytes: return data[::-1]
+    def decode(self, data: bytes, num_bytes: int) -> bytes: return data[::-1]
 '''
 
 
@@ -204,6 +205,31 @@ def test_any_model_of_the_package_is_rebuilt(tmp_path: Path) -> None:
     model.load_state_dict(codes.weights())
     with torch.no_grad():
         assert torch.equal(build_model(read_artifact(tmp_path)).logits(ids), model.logits(ids))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"num_layers": "${oc.create:{_target_:os.mkdir,path:%s}}"},
+        {"num_layers": ["${oc.env:HOME}"]},
+        {"${oc.env:HOME}": 3},
+        {"num_layers": {"_target_": "os.mkdir", "path": "%s"}},
+        {"_partial_": True},
+        {"_args_": [1]},
+    ],
+)
+def test_nothing_but_models_can_be_called_by_an_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strange: dict[str, Any]
+) -> None:
+    made = tmp_path / "made"
+    text = json.dumps({"_target_": "pgolf.model.baseline.BaselineGPT", **SIZES, **strange})
+    config = json.loads(text.replace("%s", str(made)))
+    with monkeypatch.context() as patch:  # pgolf writes none of these
+        patch.setattr(pgolf.artifact, "check_targets", lambda *_: None)
+        write_artifact(tmp_path, config, quantized(tiny_baseline(), NoQuantizer()), FAST, "f")
+    with pytest.raises(UserError, match=r"not a valid artifact|is no class of pgolf\.model"):
+        build_model(read_artifact(tmp_path))
+    assert not made.exists()
 
 
 def test_no_compiler_is_loaded_to_rebuild_a_model(tmp_path: Path) -> None:

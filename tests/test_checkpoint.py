@@ -80,6 +80,15 @@ def test_a_damaged_part_is_named_with_the_remedy(tmp_path: Path, where: float) -
         checkpoints.load(World())
 
 
+@pytest.mark.parametrize("content", ["", '{"step":', "[]", "3", '{"step": {}}'])
+@pytest.mark.parametrize("name", [checkpoint_module.LATEST, checkpoint_module.HEARTBEAT])
+def test_a_damaged_note_is_named_with_the_remedy(tmp_path: Path, name: str, content: str) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name} is damaged.*remove {tmp_path}"):
+        _ = checkpoints.load(World()), checkpoints.used_s()
+
+
 def test_the_heartbeat_outlives_the_process(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.used_s() == {}

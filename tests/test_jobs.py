@@ -47,6 +47,26 @@ def test_what_adapts_before_quantization_changes_the_stages_after_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("group", "stages"),
+    [
+        ("optim", {"train", "ttt", "pack", "score_trained", "score_ema", "score_adapted"}),
+        ("quant", {"pack"}),
+    ],
+)
+def test_an_edited_class_outside_pgolf_is_another_stage(
+    group: str, stages: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = compose(["debug=cpu", "ttt=none"])
+    config[group]["_target_"] = f"my_{group}.Mine"
+    (tmp_path / f"my_{group}.py").write_text("class Mine: pass\n")
+    first = produce_keys(config, ONE, "data")
+    (tmp_path / f"my_{group}.py").write_text("class Mine: x = 0\n")
+    second = produce_keys(config, ONE, "data")
+    assert {name for name in first if first[name] != second[name]} == stages
+
+
+@pytest.mark.parametrize(
     ("option", "before", "while_scoring"),
     [
         ("none", "pgolf.ttt.none.NoTTT", None),

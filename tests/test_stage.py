@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pgolf import stage as stage_module
 from pgolf.errors import UserError
-from pgolf.stage import DONE, SCRATCH, Stage, stage_key
+from pgolf.stage import DONE, SCRATCH, Stage, outside_code, stage_key
 
 INFO = {"seconds": 1.5, "score": {"bpb": 1.25}, "epochs": [1, 2]}
 
@@ -227,6 +227,30 @@ def test_the_key_covers_settings_inputs_and_code(
     assert changed != first
     (tmp_path / "quant" / "new.py").write_text("")
     assert key() not in (first, changed)
+
+
+def test_code_outside_pgolf_counts_with_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_rule.py").write_text("class Rule: pass\n")
+    (tmp_path / "other.py").write_text("")
+    (tmp_path / "my_parts").mkdir()
+    for name in ("__init__", "optim", "helper"):
+        (tmp_path / "my_parts" / f"{name}.py").write_text("class Mine: pass\n")
+    config = {
+        "_target_": "pgolf.optim.adamw.AdamW",
+        "rules": [{"_target_": "my_rule.Rule"}],
+        "mine": {"_target_": "my_parts.optim.Mine"},
+    }
+    first = outside_code(config)
+    assert set(first) == {"my_rule.Rule", "my_parts.optim.Mine"}
+    (tmp_path / "other.py").write_text("x = 1\n")
+    assert outside_code(config) == first
+    (tmp_path / "my_rule.py").write_text("class Rule: x = 1\n")
+    (tmp_path / "my_parts" / "helper.py").write_text("x = 1\n")
+    changed = outside_code(config)
+    assert all(changed[target] != first[target] for target in first)
 
 
 def test_a_misspelt_package_in_a_key_is_noticed() -> None:

@@ -167,6 +167,19 @@ def data_record(folder: Path, documents: Path, fingerprint: str) -> dict[str, An
     }
 
 
+def check_same_data(run_folder: Path, shards: Path) -> None:
+    """Raises UserError where these shards are not those that a run wrote down."""
+    facts = _record(run_folder / "provenance.json", []) or {}
+    recorded = facts.get("data") or {}
+    found = sha256_file(shards / "manifest.json")
+    if recorded.get("manifest_sha256") not in (None, found):
+        raise UserError(
+            f"the text of {run_folder} gives other tokens than it did: the files, or the packages "
+            f"that it comes from, have changed. Restore them, or score on the run's own shards "
+            f"while they are there: --data {recorded.get('folder')}"
+        )
+
+
 def artifact_record(folder: Path) -> dict[str, dict[str, Any]]:
     """Bytes and sha256 of each file that is about to be scored."""
     return {

@@ -31,6 +31,9 @@ class BrotliCodec:
         encoded: bytes = brotli.compress(data, quality=self.quality, lgwin=self.lgwin)
         return encoded
 
-    def decode(self, data: bytes) -> bytes:
-        decoded: bytes = brotli.decompress(data)
+    def decode(self, data: bytes, num_bytes: int) -> bytes:
+        reader = brotli.Decompressor()
+        decoded: bytes = reader.process(data, output_buffer_limit=num_bytes + 1)
+        if not reader.is_finished():
+            raise ValueError(f"cut off, or more than {num_bytes:,} bytes")
         return decoded

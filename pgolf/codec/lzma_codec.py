@@ -6,6 +6,8 @@ import lzma
 
 from pgolf.errors import UserError
 
+MEMORY_BYTES = 1 << 27  # the dictionary of preset 9 is half of it
+
 
 class LzmaCodec:
     """LZMA in the old container, whose header is the smallest; the artifact has its own checksum.
@@ -28,5 +30,9 @@ class LzmaCodec:
     def encode(self, data: bytes) -> bytes:
         return lzma.compress(data, lzma.FORMAT_ALONE, preset=self.preset)
 
-    def decode(self, data: bytes) -> bytes:
-        return lzma.decompress(data, lzma.FORMAT_ALONE)
+    def decode(self, data: bytes, num_bytes: int) -> bytes:
+        reader = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MEMORY_BYTES)
+        decoded = reader.decompress(data, num_bytes + 1)
+        if not reader.eof:
+            raise ValueError(f"cut off, or more than {num_bytes:,} bytes")
+        return decoded

@@ -7,6 +7,7 @@ arrays only. Without it (`coders=[brotli,zstd]`), it is the best that byte coder
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from typing import Any
@@ -68,7 +69,8 @@ class PerGroupCodec:
             if CODERS[coder] == "ans":
                 arrays.append(None)
                 continue
-            piece = BYTE_CODERS[CODERS[coder]]().decode(data[position : position + size])
+            num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+            piece = BYTE_CODERS[CODERS[coder]]().decode(data[position : position + size], num_bytes)
             arrays.append(restore(piece, ORDERS[order], shape, np.dtype(dtype)))
             position += size
         sizes = [size for _, size in choices]

@@ -25,8 +25,7 @@ class ZstdCodec:
         self.level = level
 
     def encode(self, data: bytes) -> bytes:
-        # Its length is in the frame, so that decoding needs none.
         return zstandard.ZstdCompressor(level=self.level, write_checksum=False).compress(data)
 
-    def decode(self, data: bytes) -> bytes:
-        return zstandard.ZstdDecompressor().decompress(data)
+    def decode(self, data: bytes, num_bytes: int) -> bytes:
+        return zstandard.ZstdDecompressor().stream_reader(data).read(num_bytes + 1)

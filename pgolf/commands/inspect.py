@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> Answer:
     if not (path / "artifact").is_dir():
         return describe(read_artifact(path))
     has_config = (path / "config.yaml").is_file()  # an imported folder has none
-    limits = load_config(path).get("limits", {}) if has_config else {}
+    limits = load_config(path)["limits"] if has_config else {}
     limit = limits.get("artifact_bytes", ARTIFACT_LIMIT_BYTES)
     artifact, losses = read_artifact(path / "artifact"), _losses(path / "events.jsonl")
     # Of a run the whole folder counts, code included.

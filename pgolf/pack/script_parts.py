@@ -83,7 +83,7 @@ def track(label: str, total: float, unit: str = "step", show: bool = True) -> It
 class NoCheckpoints:
     """A script runs to its end or begins anew."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, say: Any = None) -> None:
         pass
 
     def beat(self, seconds: dict[str, float]) -> None:

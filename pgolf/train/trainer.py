@@ -320,3 +320,7 @@ class _Loop:
             used = {"elapsed_s": self.state.elapsed_s, "warm_up_s": self.clock.seconds(WARM_UP)}
             lost = {"lost_s": round(self.state.lost_s, 3)}
             self.events.emit("resume", "train", step=self.state.step, **used, **lost)
+            where = "begins anew" if saved is None else f"continues from step {self.state.step:,}"
+            self.checkpoints.say(
+                f"train: {where}; {sum(used.values()):.1f} s of an interrupted run are charged"
+            )

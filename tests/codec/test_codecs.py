@@ -39,7 +39,29 @@ def test_round_trip_with_a_decoder_of_default_arguments(
 ) -> None:
     codec = build(option)
     reader = type(codec)()
-    assert reader.decode(codec.encode(data * repeats)) == data * repeats
+    encoded, size = codec.encode(data * repeats), len(data * repeats)
+    assert reader.decode(encoded, size) == data * repeats
+
+
+@pytest.mark.parametrize("option", BYTE_OPTIONS, ids=lambda option: option.stem)
+def test_no_more_is_decoded_than_there_has_to_be(option: Path) -> None:
+    codec = build(option)
+    bomb = codec.encode(bytes(30_000_000))
+    try:
+        found = codec.decode(bomb, 1000)
+    except ValueError:
+        return
+    assert 1000 < len(found) < 100_000
+
+
+@pytest.mark.parametrize("option", BYTE_OPTIONS, ids=lambda option: option.stem)
+def test_data_that_are_cut_off_are_refused_or_short(option: Path) -> None:
+    codec, data = build(option), random.Random(0).randbytes(5000)
+    try:
+        found = codec.decode(codec.encode(data)[:-20], len(data))
+    except ValueError:
+        return
+    assert len(found) < len(data)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.stem)

@@ -133,3 +133,19 @@ def test_an_unwritable_output_folder_is_named(tmp_path: Path) -> None:
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert f"{folder} is no folder" in done.stderr and "out_dir=..." in done.stderr
         assert "imported: []" in done.stderr
+
+
+def test_a_scheduler_that_ends_it_is_told_130(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time, launch\n"
+        "def end():\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "launch.launch = end\n"
+        "launch.main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Trace" not in done.stderr

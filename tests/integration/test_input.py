@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -186,6 +187,42 @@ def test_an_artifact_of_a_newer_version_is_named(
     struct.pack_into("<H", content, len(MAGIC) + 32, FORMAT_VERSION + 1)
     path.write_bytes(seal(bytes(content)))
     refused(workspace.pgolf(command, copied), f"format version {FORMAT_VERSION + 1}", "upgrade")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "missing"])
+def test_damaged_shipped_code_is_named(workspace: Workspace, copied: Path, damage: str) -> None:
+    """Python would pass over it, and take the code that lies here."""
+    path = copied / "artifact" / "code.zip"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    refused(workspace.pgolf("evaluate", copied), str(path), "copy it again")
+
+
+def test_a_text_that_has_changed_since_is_named(workspace: Workspace, copied: Path) -> None:
+    path = copied / "provenance.json"
+    facts = json.loads(path.read_text())
+    facts["data"]["manifest_sha256"] = "0" * 64
+    path.write_text(json.dumps(facts))
+    done = workspace.pgolf("evaluate", copied)
+    refused(done, str(copied), "have changed", f"--data {facts['data']['folder']}")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "pack"])
+def test_a_configuration_without_its_parts_is_named(
+    workspace: Workspace, copied: Path, tmp_path: Path, command: str
+) -> None:
+    (copied / "config.yaml").write_text("seed: 3\n")
+    more = ("-o", str(tmp_path / "packed")) if command == "pack" else ()
+    done = workspace.pgolf(command, copied, *more)
+    refused(done, str(copied / "config.yaml"), "has no data, tokenizer", "repeat the run")
+
+
+def test_windows_longer_than_the_shards_are_named(workspace: Workspace, plain: Done) -> None:
+    shards = ("--data", plain.shards, "eval.seq_len=100000", "eval.stride=64")
+    done = workspace.pgolf("evaluate", plain.folder / "artifact", *shards)
+    refused(done, "eval.seq_len=100000", "fewer than one window")
 
 
 def test_no_run_and_no_artifact_are_named(workspace: Workspace, tmp_path: Path) -> None:
