@@ -249,25 +249,15 @@ def _members(path: Path) -> dict[str, bytes] | None:
 
 
 def _configuration(folder: Path, damaged: list[str]) -> dict[str, Any] | None:
-    path = folder / "config.yaml"
-    if not path.is_file():
+    if not (folder / "config.yaml").is_file():
         return None
     try:
-        found = load_config(folder)
+        return load_config(folder)
+    except UserError as error:
+        damaged.append(str(error))
     except Exception as error:  # YAML has many ways to be none
         damaged.append(f"config.yaml cannot be read: {type(error).__name__}")
-        return None
-    parts = ("ttt", "eval", "model", "codec")
-    missing = [key for key in parts if not _has_target(found, key)]
-    if missing:
-        damaged.append(f"config.yaml has no {', '.join(missing)}")
-        return None
-    return found
-
-
-def _has_target(config: Any, group: str) -> bool:
-    part = config.get(group) if isinstance(config, dict) else None
-    return isinstance(part, dict) and "_target_" in part
+    return None
 
 
 def _record(path: Path, damaged: list[str]) -> dict[str, Any] | None:
