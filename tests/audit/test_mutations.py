@@ -10,8 +10,9 @@ import pytest
 
 from pgolf.audit.finding import ELIGIBLE, FAIL, NOT_ELIGIBLE, PASS
 from tests.audit.cases import FAULTY, HONEST, PROBES, Case, subject
+from tests.audit.faults import Mutation
 from tests.audit.made import Made, copy_of, make_run
-from tests.audit.mutations import RUN_MUTATIONS, Mutation
+from tests.audit.mutations import RUN_MUTATIONS
 
 # Slow, and looking at nothing that a fault of a run's record changes.
 SCORERS = {"FLIP", "SUM"}

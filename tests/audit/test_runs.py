@@ -19,7 +19,7 @@ from pgolf.audit.recount import Recount
 from pgolf.auditing.runs import open_subject
 from pgolf.errors import UserError
 from tests.audit.made import Made, training_of
-from tests.audit.mutations import one_document
+from tests.audit.text_mutations import one_document
 
 pytestmark = pytest.mark.slow
 
