@@ -52,7 +52,8 @@ def evaluate_on(
     config = opened.config() or _plain(opened.artifact, artifact.model_config)
     config = changed(config, overrides, later_groups(config))
     code = opened.artifact / CODE_FILE
-    if code.is_file():  # an imported artifact has none
+    shipped = str(code.resolve()) if code.is_file() else None  # an imported artifact has none
+    if shipped is not None:
         check_code(code)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -79,9 +80,7 @@ def evaluate_on(
             sandbox=hidden,
         )
         write_json(work / "evaluate.json", job)
-        Alone().run_job(
-            work / "evaluate.json", devices, str(code.resolve()) if code.is_file() else None
-        )
+        Alone().run_job(work / "evaluate.json", devices, shipped)
         scores = read_scores(work / "scores.json")
     standard = {key: scores["quantized"][key] for key in ("bpb", "nats_per_token")}
     return {**scores["final"], "standard": standard}

@@ -161,6 +161,7 @@ def evaluate_again(run_folder: Path, overrides: list[str]) -> dict[str, Any]:
     if (run_folder / "config.yaml").is_file() and not artifact.is_dir():
         raise UserError(f"{run_folder} has no artifact: it is an imported log, or not finished")
     config, cache = load_config(run_folder), cache_folder()
+    check_code(artifact / CODE_FILE)
     config = changed(config, overrides, later_groups(config))
     devices = instantiate(config["hardware"]).settle()
     source, tokenizer = checked_inputs(config)
@@ -279,7 +280,7 @@ class Run:
         done = subprocess.run(
             [*command, "--as-configured", "--json"],
             env=environment,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
             check=False,
         )
@@ -326,7 +327,6 @@ class Run:
             sandbox=self.hidden(prepared),
             documents=documents,
         )
-        check_code(artifact / CODE_FILE)
         with self.clock.phase("evaluate", "evaluate"):
             held = self.run_job("evaluate", job, str(artifact / CODE_FILE))
         scores = {**read_scores(output), "sandbox": held}

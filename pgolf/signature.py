@@ -62,26 +62,7 @@ def source_file(target: str) -> Path:
     Raises:
         UserError: no such module, or it has no source.
     """
-    return _source_of(target.rpartition(".")[0], target)
-
-
-def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
-    module_name, _, name = target.rpartition(".")
-    path = _source_of(module_name, target)
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        where = f"{path}:{line}" if line else str(path)
-        raise UserError(f"_target_ {target}: {where} is no valid Python: {error}") from error
-    found = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
-    if name not in found:
-        hint = _hint(name, list(found))
-        raise UserError(f"_target_ {target}: {module_name} defines no {name}{hint}")
-    return found[name]
-
-
-def _source_of(module_name: str, target: str) -> Path:
+    module_name = target.rpartition(".")[0]
     if not module_name:
         raise UserError(f"_target_ {target}: expected a dotted path, package.module.Class")
     parts = module_name.split(".")
@@ -97,6 +78,22 @@ def _source_of(module_name: str, target: str) -> Path:
     if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
         raise UserError(f"_target_ {target}: {module_name} has no source file")
     return Path(str(spec.origin))
+
+
+def _definition(target: str) -> ast.ClassDef | ast.FunctionDef:
+    module_name, _, name = target.rpartition(".")
+    path = source_file(target)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}:{line}" if line else str(path)
+        raise UserError(f"_target_ {target}: {where} is no valid Python: {error}") from error
+    found = {n.name: n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    if name not in found:
+        hint = _hint(name, list(found))
+        raise UserError(f"_target_ {target}: {module_name} defines no {name}{hint}")
+    return found[name]
 
 
 def _keyword_only(function: ast.FunctionDef) -> dict[str, Parameter]:

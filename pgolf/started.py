@@ -17,4 +17,4 @@ def begin_run() -> float:
 
     A later one counts from now: what lies between is another job's, or nobody's.
     """
-    return _process.pop("started", None) or time.time()
+    return _process.pop("started", time.time())

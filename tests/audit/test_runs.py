@@ -18,6 +18,7 @@ from pgolf.audit.pieces import read_pieces
 from pgolf.audit.recount import Recount
 from pgolf.auditing.runs import open_subject
 from pgolf.errors import UserError
+from tests.audit.artifact_mutations import code_left_out, swapped
 from tests.audit.made import Made, training_of
 from tests.audit.text_mutations import one_document
 
@@ -304,10 +305,7 @@ def test_an_artifact_over_the_limit(made: Made) -> None:
 
 
 def test_code_left_out_of_the_count(made: Made) -> None:
-    result = made.result()
-    result["artifact"]["code_bytes"] = 0
-    result["artifact"]["total_bytes"] = result["artifact"]["model_bytes"]
-    made.save(result)
+    code_left_out(made)
     finding = made.finding("RELOAD")
     assert finding.witness["total_bytes"] > finding.witness["reported_bytes"]
 
@@ -394,11 +392,7 @@ def test_numbers_without_a_run(made: Made) -> None:
 
 
 def test_a_swapped_artifact(made: Made) -> None:
-    path = made.run / "artifact" / "model.pgolf"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.unlink()
-    path.write_bytes(bytes(data))
+    swapped(made)
     finding = made.finding("PROV")
     assert finding.verdict == FAIL and finding.witness["file"] == "artifact/model.pgolf"
 
